@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine (Linux or macOS, Python 3.11 or later with venv):
+#   make demo   create .venv, install, run the main job, say where the report is
+#   make test   create .venv, install, run every test
+# Variables: PYTHON (the interpreter), VENV, TORCH (what pip installs for torch, before anything else), RUN, ARGS
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+RUN    ?= runs/demo
+ARGS   ?=
+BIN    := $(abspath $(VENV))/bin
+READY  := $(VENV)/.ready
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test bench nano readme docs clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+env: $(READY)    ## create .venv and install the package with everything its tests need
+
+$(READY): setup.py settings.ini
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "preflexor_lab needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) -V 2>&1): name another one, as in 'make $(or $(MAKECMDGOALS),env) PYTHON=python3.12'"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	HF_HUB_OFFLINE= $(BIN)/pip install --quiet '$(TORCH)'
+	HF_HUB_OFFLINE= $(BIN)/pip install --quiet --editable '.[dev]'
+	@if git rev-parse --git-dir >/dev/null 2>&1; then git config --local include.path ../.gitconfig; fi
+	@touch $(READY)
+
+demo: env        ## documents in, a model that thinks out: the main job on the embedded model
+	$(BIN)/preflexor run --run-dir $(RUN) $(ARGS)
+
+test: env        ## export, clean, library equals notebooks, notebook tests, pytest
+	PATH="$(BIN):$$PATH" $(BIN)/python tests/check_export.py
+	PATH="$(BIN):$$PATH" PREFLEXOR_FAST=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/python -m pytest tests -q
+
+bench: env       ## every benchmark, one JSON line each
+	@for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
+
+nano: env        ## retrain the packaged nano reasoner and critic from nothing into runs/nano (about 40 minutes)
+	$(BIN)/python -m preflexor_lab.nano --out runs/nano
+
+readme: env      ## README.md from nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --output-dir . --output README nbs/index.ipynb
+
+docs: env        ## the documentation site, in site/
+	cp README.md nbs/README.md
+	$(BIN)/mkdocs build --quiet; status=$$?; rm -f nbs/README.md; exit $$status
+
+clean:           ## remove the environment and build products (never your runs)
+	rm -rf $(VENV) build dist site _proc _docs *.egg-info
