@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['render_prompt', 'eos_ids', 'next_tokens', 'penalise', 'Row', 'left_pad', 'decode_batch', 'draw_uniforms',
-           'seen_tokens', 'decode_text', 'find_stop', 'complete_row', 'Forward', 'evaluating', 'hash_weights',
-           'LocalEngine']
+           'seen_tokens', 'decode_text', 'find_stop', 'RoomyLayer', 'roomy_cache', 'complete_row', 'Forward',
+           'evaluating', 'hash_weights', 'LocalEngine']
 
 # %% ../nbs/11_generate.ipynb #5691e116
 import inspect
@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from .endpoint import EngineError, GenerationParams, sequence_seed
 from .records import Completion
@@ -197,6 +198,46 @@ def find_stop(
     "Position of the earliest stop string."
     return min((at for at in (text.find(s) for s in stop) if at >= 0), default=-1)
 
+# %% ../nbs/11_generate.ipynb #84225931
+class RoomyLayer(DynamicLayer):
+    "A cache layer that writes new keys and values into spare room and hands out views of what is filled."
+    def __init__(
+        self,
+        room:int, # tokens to allocate at the first decoding step, and again whenever they are used up
+    ):
+        super().__init__()
+        self.room, self.buffers = room, None
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        if self.keys is None: # the prompt; its rows may still be selected or copied, so no room yet
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return self.keys, self.values
+        used, end = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if self.buffers is None or end > self.buffers[0].shape[-2]:
+            def roomy(x):
+                buffer = x.new_empty(*x.shape[:-2], end + self.room, x.shape[-1])
+                buffer[..., :used, :] = x
+                return buffer
+            self.buffers = roomy(self.keys), roomy(self.values)
+        for buffer, new in zip(self.buffers, (key_states, value_states)): buffer[..., used:end, :] = new
+        self.keys, self.values = (buffer[..., :end, :] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices):
+        if self.buffers is None: return super().batch_select_indices(indices)
+        used, self.buffers = self.keys.shape[-2], tuple(buffer[indices] for buffer in self.buffers)
+        self.keys, self.values = (buffer[..., :used, :] for buffer in self.buffers)
+
+def roomy_cache(
+    config,   # a model's config
+    room:int, # new tokens to expect
+)->DynamicCache: # layers of other kinds (sliding windows, recurrent states) stay what they are
+    "An empty cache whose full-attention layers are `RoomyLayer`s."
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
 # %% ../nbs/11_generate.ipynb #386816ae
 def complete_row(
     tokenizer,           # the model's tokenizer
@@ -229,8 +270,6 @@ class Forward:
         self.accepts = set(inspect.signature(self.core.forward).parameters)
         text = self.core.config.get_text_config(decoder=True)
         self.window = getattr(text, "max_position_embeddings", None)  # tokens, None when the config names no limit
-
-    def new_cache(self): return DynamicCache(config=self.core.config)
 
     def __call__(self, ids, mask, positions, cache):
         options = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
@@ -328,4 +367,4 @@ class LocalEngine:
         stopped = (lambda ids: find_stop(self.tokenizer.decode(ids[-tail:]), params.stop) >= 0) if params.stop else None
         with evaluating(self.model):
             for at in range(0, len(rows), self.batch_size):
-                decode_batch(self.forward, rows[at:at + self.batch_size], params, self.eos, self.forward.new_cache(), self.model.device, stopped)
+                decode_batch(self.forward, rows[at:at + self.batch_size], params, self.eos, roomy_cache(self.forward.core.config, params.max_new_tokens), self.model.device, stopped)
