@@ -7,7 +7,7 @@ __all__ = ['logger', 'CHAT_TEMPLATE', 'check_markers', 'load_tokenizer', 'choose
            'small_model', 'weights_hash', 'SaveError', 'save_model', 'add_lora', 'merge_lora', 'nano_path']
 
 # %% ../nbs/10_models.ipynb #79fdf448
-import errno, hashlib, json, logging, os, shutil
+import errno, hashlib, logging, shutil, warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import lru_cache
@@ -36,10 +36,24 @@ def _source(name_or_path, kind, wanted):
     return name
 
 @contextmanager
+def _quiet():
+    "Without transformers' bar per file (a run has one progress bar, its own), nor warnings about what is done on purpose here."
+    from transformers.utils import logging as hf
+    shown = hf.is_progress_bar_enabled()
+    hf.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            for message in (".*is_gradient_checkpointing.*", ".*save_embedding_layers.*"): warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        if shown: hf.enable_progress_bar()
+
+@contextmanager
 def _one_line(kind, name):
     "Turn the loaders' errors into one line that names what was asked for."
     from safetensors import SafetensorError
-    try: yield
+    try:
+        with _quiet(): yield
     except (OSError, ValueError, ImportError, SafetensorError) as e:
         why = " ".join(str(e).split())
         hint = "" if Path(name).exists() else "; check the name, and the network or HF_HUB_OFFLINE if it is on the hub"
@@ -122,12 +136,13 @@ def load_model(
     with _one_line("model", name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, revision=options["revision"])
         attention = choose_attention(config.dtype if dtype == "auto" else dtype) if attn_implementation == "auto" else attn_implementation
-        load = lambda how: AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=how, **options)
-        try: model = load(attention)
+        load = lambda how: AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=how, output_loading_info=True, **options)
+        try: model, info = load(attention)
         except ValueError as e:
             if attn_implementation != "auto" or attention is None: raise
             _say_once(logging.WARNING, f"attention: {type(config).__name__[:-6]} has no flash_attention_2 ({str(e).splitlines()[0]}), so sdpa instead")
-            model = load(None)
+            model, info = load(None)
+        if info["missing_keys"]: raise ValueError(f"its weights lack {len(info['missing_keys'])} tensors of the model, {sorted(info['missing_keys'])[0]} for one, which would stay random")
     return model.eval()
 
 # %% ../nbs/10_models.ipynb #0de301a0
@@ -220,7 +235,7 @@ def save_model(
     try:
         for leftover in (part, old): shutil.rmtree(leftover, ignore_errors=True)
         part.mkdir(parents=True)
-        model.save_pretrained(part)
+        with _quiet(): model.save_pretrained(part)
         if tokenizer is not None: tokenizer.save_pretrained(part)
         if path.exists(): path.rename(old)
         part.rename(path)
@@ -255,7 +270,7 @@ def add_lora(
         tied = layers[0].weight is layers[1].weight
         rows = {names[id(layer)]: ids for layer in layers[:1 if tied else 2]}
     config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, task_type="CAUSAL_LM", trainable_token_indices=rows)
-    return get_peft_model(model, config)
+    with _quiet(): return get_peft_model(model, config)
 
 def merge_lora(
     model, # PeftModel
