@@ -136,11 +136,11 @@ def without(
 # %% ../nbs/01_tokens.ipynb #a829239e
 def split_sections(
     text:str,                     # model output, or a training text
-    markers:Markers|Mapping=None, # default: the thinking and reflection markers above
+    markers:Markers|Mapping=MARKERS, # the markers to use, or a plain map
 )->Sections:
     "Take a text apart into thinking, reflection, answer and other sections, whatever its markers look like; raises ValueError when `text` is not a string."
     if not isinstance(text, str): raise ValueError(f"split_sections needs a string, got {type(text).__name__}")
-    markers = MARKERS if markers is None else Markers(markers)
+    markers = Markers(markers)
     main = [n for n in ("thinking", "reflection") if n in markers.pairs]
     found, notes, spans = {}, [], []
     borders = find_markers(text, main, markers)
@@ -148,6 +148,7 @@ def split_sections(
         where, loose, said = regions([b for b in borders if b[2] == name], borders, len(text))
         found[name] = [without(text, a, b, loose).strip() for _, a, b, _ in where]
         notes, spans = notes + said, spans + where
+        if where and not any(found[name]): notes.append(f"{name}: empty")
     spans.sort()
     if any(b[0] < a[3] and b[3] > a[3] for a, b in zip(spans, spans[1:])): notes.append("sections overlap")
     if "thinking" in main and not found["thinking"]: notes.append("thinking: no section")
@@ -196,10 +197,10 @@ def join_sections(
     thinking:str,      # text between the thinking markers
     answer:str,        # text after them
     reflection:str="", # text between the reflection markers; left out with its markers when empty
-    markers:Markers|Mapping=None, # default: the thinking and reflection markers above
+    markers:Markers|Mapping=MARKERS, # the markers to use, or a plain map
 )->str:                # start + thinking + end + [reflection] + answer
     "Build a completion from its sections; raises ValueError when the map lacks a section that is used."
-    markers = MARKERS if markers is None else Markers(markers)
+    markers = Markers(markers)
     critique = f"{markers.start('reflection')}{reflection}{markers.end('reflection')}" if reflection else ""
     return f"{markers.start('thinking')}{thinking}{markers.end('thinking')}{critique}{answer}"
 
@@ -225,26 +226,26 @@ def occurrence(
 
 def neutralise(
     text:str,                     # text from outside
-    markers:Markers|Mapping=None, # default: the thinking and reflection markers above
+    markers:Markers|Mapping=MARKERS, # the markers to use, or a plain map
 )->str:                           # the same text with every marker broken
     "Break every marker in a text by one backslash; `restore` undoes it exactly, also for text that was neutralised before."
-    return occurrence(MARKERS if markers is None else Markers(markers), "").sub(lambda m: m[0] + ESCAPE, text)
+    return occurrence(Markers(markers), "").sub(lambda m: m[0] + ESCAPE, text)
 
 def restore(
     text:str,                     # text from `neutralise`
-    markers:Markers|Mapping=None, # the markers that were broken
+    markers:Markers|Mapping=MARKERS, # the markers that were broken
 )->str:                           # the text as it was
     "The inverse of `neutralise`; text without broken markers comes back as it is."
-    return occurrence(MARKERS if markers is None else Markers(markers), re.escape(ESCAPE)).sub(lambda m: m[m.lastindex], text)
+    return occurrence(Markers(markers), re.escape(ESCAPE)).sub(lambda m: m[m.lastindex], text)
 
 # %% ../nbs/01_tokens.ipynb #d70343c0
 def map_markers(
     text:str,               # text with the markers of `source`
     source:Markers|Mapping, # markers it has
-    target:Markers|Mapping=None, # markers it shall have; default: ours
+    target:Markers|Mapping=MARKERS, # markers it shall have
 )->str:                     # the text with every shared section renamed
     "Rewrite the markers of sections that both maps name; markers of `target` that were plain text in `source` are neutralised."
-    source, target = Markers(source), MARKERS if target is None else Markers(target)
+    source, target = Markers(source), Markers(target)
     foreign = {n: p for n, p in target.pairs.items() if not set(p) & set(source.all())}
     if foreign: text = neutralise(text, foreign)
     table = {a: b for n in source.pairs if n in target.pairs for a, b in zip(source.pairs[n], target.pairs[n])}
@@ -269,11 +270,11 @@ def demote(
 def register_markers(
     tokenizer,  # any Hugging Face tokenizer, changed in place
     model=None, # causal language model whose embeddings follow, changed in place
-    markers:Markers|Mapping=None, # default: the thinking and reflection markers above
+    markers:Markers|Mapping=MARKERS, # the markers to use, or a plain map
 )->dict[str, int]: # marker -> id
     "Make each marker one token; resize embeddings and start new rows at the mean of the old ones. Idempotent; raises ValueError when a marker cannot be one token."
     from transformers import AddedToken
-    markers = MARKERS if markers is None else Markers(markers)
+    markers = Markers(markers)
     wanted, known = markers.all(), len(tokenizer)
     if special := [m for m in wanted if m in tokenizer.all_special_tokens]: demote(tokenizer, special)
     have = tokenizer.get_added_vocab()
