@@ -89,7 +89,7 @@ def _unpack(blob:bytes|None, code:str)->list|None:
 
 def _row(values:Sequence)->dict:
     row = dict(zip(COLUMNS, values))
-    row.update(params=json.loads(row["params"]), meta=json.loads(row["meta"]), ids=_unpack(row["ids"], "q"), logps=_unpack(row["logps"], "d"))
+    row.update(params=json.loads(row["params"]), meta=json.loads(row["meta"]), ids=_unpack(row["ids"], "i"), logps=_unpack(row["logps"], "d"))
     return row
 
 # %% ../nbs/13_ledger.ipynb #921241bf
@@ -190,7 +190,7 @@ def add(self:Ledger,
     asked = prompt if isinstance(prompt, str) else canonical(prompt)
     if key is None: key = row_key(kind, asked, engine_id, weights, params, seed, sample, parents, "" if asked else text)
     values = (key, kind, _utf8(asked), _utf8(text), " ".join(parents), engine_id, weights, int(seed), int(sample), canonical(params or {}),
-              score, int(prompt_tokens), int(tokens), _pack(ids, "q"), _pack(logps, "d"), finish_reason, _utf8(error), canonical(meta or {}),
+              score, int(prompt_tokens), int(tokens), _pack(ids, "i"), _pack(logps, "d"), finish_reason, _utf8(error), canonical(meta or {}),
               float(seconds), time.time())
     with self.transaction(): self._execute(_INSERT, values)
     return key
@@ -274,10 +274,11 @@ def to_parquet(self:Ledger,
     kind:str|None=None, # only rows of this kind
 )->Path:                # the file
     "Exports to Parquet; the file appears whole or not at all. Raises LedgerError when it cannot be written."
+    import pyarrow.parquet as pq
     path, part = Path(path), Path(f"{path}.part")
     with self._errors("export"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.to_dataset(kind).to_parquet(str(part))
+        pq.write_table(self.to_dataset(kind).data.table, part)
         os.replace(part, path)
     return path
 
@@ -336,10 +337,10 @@ def keys(self:CachedEngine,
     prompts:Sequence[str|list], # strings or chat messages
     n:int=1,                    # samples a prompt
     max_new_tokens:int=256, temperature:float=0.0, top_p:float=1.0, seed:int=0, # as in `generate`
-    stop:list[str]|None=None, repetition_penalty:float=1.0,
+    stop:list[str]|None=None, repetition_penalty:float=1.0, **options,
 )->list[list[str]]:             # the rows' keys, a list a prompt
     "Where `generate` with the same arguments keeps its rows."
-    params = dict(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=stop, repetition_penalty=repetition_penalty)
+    params = dict(options, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=stop, repetition_penalty=repetition_penalty)
     return [[row_key(self.kind, p, self.engine_id, self.weights, params, seed, i) for i in range(n)] for p in prompts]
 
 
@@ -354,10 +355,11 @@ def generate(self:CachedEngine,
     stop:list[str]|None=None,      # strings that end a text
     repetition_penalty:float=1.0,  # 1 is none
     parents:Sequence[str]|None=None, # one key (or several, separated by spaces) a prompt: what it was made from
+    **options,                     # whatever else this engine takes; part of the key
 )->list[list[Completion]]:         # n completions a prompt
     "As the engine's own `generate`; raises what it raises, and ValueError when `parents` and `prompts` differ in length."
     if parents is not None and len(parents) != len(prompts): raise ValueError(f"parents must have one entry a prompt; got {len(parents)} for {len(prompts)} prompts")
-    options = dict(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop, repetition_penalty=repetition_penalty)
+    options = dict(options, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop, repetition_penalty=repetition_penalty)
     keys = self.keys(prompts, n, **options)
     first = {tuple(k): i for i, k in reversed(list(enumerate(keys)))} # one place for every different prompt
     order, size, rows = sorted(first.values()), max(1, self.batch_size // max(1, n)), {}
