@@ -42,97 +42,134 @@ class LogitShape:
         return raw, slope
 
 # %% ../nbs/03_losses.ipynb #3538e716
-KEEP_LOGITS = 2**24 # up to this many logits (64 MB of float32) probabilities are kept: memory is cheap there, recomputing is not
-_TILE = 2**22       # logits in one tile (16 MB of float32) otherwise
+KEEP_LOGITS = 2**24 # up to this many logits (64 MB of float32) they are kept for the backward pass: recomputing would cost more than it saves
+_TILE = 2**22       # logits in one tile (16 MB of float32) otherwise; measured, larger and smaller ones are slower
 
 def _spans(n, size): return [(i, min(i+size, n)) for i in range(0, n, size)]
 
 def _wide(t): return torch.float64 if t.dtype == torch.float64 else torch.float32
 
-def _tile(hidden, weight, bias, shape):
-    "Shaped logits of one tile in float32 (float64 stays), computed by a matrix product in the model's dtype."
-    raw = torch.mm(hidden, weight.t()) if bias is None else torch.addmm(bias, hidden, weight.t())
-    return shape(raw.to(_wide(raw)))
+def _compute_dtype(hidden):
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+def _tile(hidden, weight, bias, shape, dtype):
+    "Shaped logits of one tile, with their slope: the product in `dtype`, the rest in float32."
+    with torch.autocast(hidden.device.type, enabled=False):
+        hidden, weight = hidden.to(dtype), weight.to(dtype).t()
+        raw = torch.mm(hidden, weight) if bias is None else torch.addmm(bias.to(dtype), hidden, weight)
+        return shape(raw.to(_wide(raw)))
+
+def _logit_grad(p, slope, grad, targets, start):
+    "Overwrite the probabilities of one tile with the gradient of its raw logits: grad * (1[target] - p) * slope."
+    p.mul_(-grad[:,None])
+    here = targets-start
+    inside = (here >= 0) & (here < p.shape[1])
+    p.scatter_add_(1, here.clamp(0, p.shape[1]-1)[:,None], (grad*inside)[:,None])
+    return p if isinstance(slope, float) and slope == 1 else p.mul_(slope)
 
 # %% ../nbs/03_losses.ipynb #91147754
-def _fold(state, z, slope, targets, start, weight, unit):
-    "Fold one tile of logits into the running (maximum, sum of exponentials, target logit, expected weight row)."
-    top, total, picked, mean_row = state
-    new = torch.maximum(top, z.amax(-1))
-    rescale = torch.exp(top-new)
-    inside = (targets >= start) & (targets < start+z.shape[1])
-    here = z.gather(1, (targets-start).clamp(0, z.shape[1]-1)[:,None])[:,0]
-    picked.copy_(torch.where(inside, here, picked))
-    e = z.sub_(new[:,None]).exp_()
-    total.mul_(rescale).add_(e.sum(-1))
-    if unit: mean_row.mul_(rescale[:,None]).add_(torch.mm((e*slope).to(weight.dtype), weight))
-    top.copy_(new)
-    return e
+class _KeptLogps(torch.autograd.Function):
+    "log softmax(shape(hidden @ weight.T + bias))[target]; the logits stay for the backward pass."
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, shape):
+        ctx.dtype = _compute_dtype(hidden)
+        z, slope = _tile(hidden, weight, bias, shape, ctx.dtype)
+        ctx.slope = None if torch.is_tensor(slope) else slope
+        ctx.save_for_backward(hidden, weight, bias, targets, z, slope if ctx.slope is None else None)
+        return z.log_softmax(-1).gather(1, targets[:,None])[:,0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        hidden, weight, bias, targets, z, slope = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        p = _logit_grad(z.softmax(-1), slope if ctx.slope is None else ctx.slope, grad, targets, 0)
+        q = p.to(ctx.dtype)
+        return (torch.mm(q, weight.to(ctx.dtype)).to(hidden.dtype) if needs[0] else None,
+                torch.mm(q.t(), hidden.to(ctx.dtype)).to(weight.dtype) if needs[1] else None,
+                p.sum(0).to(bias.dtype) if needs[2] else None, None, None)
 
 # %% ../nbs/03_losses.ipynb #46333dcb
-class _TokenLogps(torch.autograd.Function):
-    "log softmax(shape(hidden @ weight.T + bias))[target], tile by tile, forward and backward."
+def _fold(top, total, picked, z, targets, start):
+    "Fold one tile of logits into the running maximum, sum of exponentials and target logit; returns exp(z - maximum) and what the older sums were rescaled by."
+    new = torch.maximum(top, z.amax(-1))
+    rescale = torch.exp(top-new)
+    here = targets-start
+    inside = (here >= 0) & (here < z.shape[1])
+    picked.copy_(torch.where(inside, z.gather(1, here.clamp(0, z.shape[1]-1)[:,None])[:,0], picked))
+    e = z.sub_(new[:,None]).exp_()
+    total.mul_(rescale).add_(e.sum(-1))
+    top.copy_(new)
+    return e, rescale
+
+def _running(hidden):
+    "Start values of `_fold`: maximum, sum, target logit of each token."
+    n, wide = len(hidden), _wide(hidden)
+    return hidden.new_full((n,), -math.inf, dtype=wide), hidden.new_zeros(n, dtype=wide), hidden.new_zeros(n, dtype=wide)
+
+# %% ../nbs/03_losses.ipynb #0f566471
+class _TiledLogps(torch.autograd.Function):
+    "The same numbers tile by tile; only one number a token is kept, the backward pass recomputes each tile."
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, shape, tokens, vocab, keep):
-        device = hidden.device.type
-        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        ctx.shape, ctx.tokens, ctx.vocab, wide = shape, tokens, vocab, _wide(hidden)
-        n, v = len(hidden), len(weight)
-        needs_h, needs_w, needs_b = ctx.needs_input_grad[:3]
-        unit = needs_h and not (needs_w or needs_b)
-        top, total, picked = hidden.new_full((n,), -math.inf, dtype=wide), hidden.new_zeros(n, dtype=wide), hidden.new_zeros(n, dtype=wide)
-        mean_row = hidden.new_zeros((n, hidden.shape[1]) if unit else (n, 0), dtype=wide)
-        with torch.autocast(device, enabled=False):
-            for v0, v1 in _spans(v, vocab):
-                w, b = weight[v0:v1].to(ctx.dtype), None if bias is None else bias[v0:v1].to(ctx.dtype)
-                for t0, t1 in _spans(n, tokens):
-                    z, slope = _tile(hidden[t0:t1].to(ctx.dtype), w, b, shape)
-                    e = _fold([x[t0:t1] for x in (top, total, picked, mean_row)], z, slope, targets[t0:t1], v0, w, unit)
+    def forward(ctx, hidden, weight, bias, targets, shape, tokens, vocab):
+        ctx.dtype, ctx.shape, ctx.tokens, ctx.vocab = _compute_dtype(hidden), shape, tokens, vocab
+        state = _running(hidden)
+        for v0, v1 in _spans(len(weight), vocab):
+            for t0, t1 in _spans(len(hidden), tokens):
+                z, _ = _tile(hidden[t0:t1], weight[v0:v1], None if bias is None else bias[v0:v1], shape, ctx.dtype)
+                _fold(*[s[t0:t1] for s in state], z, targets[t0:t1], v0)
+        top, total, picked = state
         log_z = top + total.log()
-        ctx.mode = 'unit' if unit else 'keep' if keep else 'recompute'
-        if unit:
-            slope = shape.scale/shape.temperature
-            if shape.softcap is not None: slope = slope*(1 - (picked*shape.temperature/shape.softcap)**2)[:,None]
-            ctx.save_for_backward((weight[targets].to(wide)*slope).sub_(mean_row.div_(total[:,None])))
-        elif needs_h or needs_w or needs_b:
-            kept = (e.div_(total[:,None]), slope if torch.is_tensor(slope) else None) if keep else (None, None)
-            ctx.save_for_backward(hidden, weight, bias, targets, log_z, *kept)
+        ctx.save_for_backward(hidden, weight, bias, targets, log_z)
         return picked - log_z
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        if ctx.mode == 'unit':
-            (unit,) = ctx.saved_tensors
-            return unit.mul(grad[:,None]).to(ctx.dtype), *[None]*7
-        hidden, weight, bias, targets, log_z, kept, kept_slope = ctx.saved_tensors
+        hidden, weight, bias, targets, log_z = ctx.saved_tensors
         needs_h, needs_w, needs_b = ctx.needs_input_grad[:3]
-        shape, wide = ctx.shape, log_z.dtype
-        grad_h = torch.zeros_like(hidden, dtype=wide) if needs_h else None
+        grad_h = torch.zeros_like(hidden, dtype=log_z.dtype) if needs_h else None
         grad_w = torch.empty_like(weight) if needs_w else None
-        grad_b = torch.zeros_like(bias, dtype=wide) if needs_b else None
-        with torch.autocast(hidden.device.type, enabled=False):
-            for v0, v1 in _spans(len(weight), ctx.vocab):
-                w, b = weight[v0:v1].to(ctx.dtype), None if bias is None else bias[v0:v1].to(ctx.dtype)
-                rows = 0
-                for t0, t1 in _spans(len(hidden), ctx.tokens):
-                    h, g = hidden[t0:t1].to(ctx.dtype), -grad[t0:t1,None]
-                    if ctx.mode == 'keep': p, slope = kept*g, kept_slope
-                    else:
-                        z, slope = _tile(h, w, b, shape)
-                        p = z.sub_(log_z[t0:t1,None]).exp_().mul_(g)
-                    here = targets[t0:t1]-v0
-                    inside = (here >= 0) & (here < v1-v0)
-                    p.scatter_add_(1, here.clamp(0, v1-v0-1)[:,None], -g*inside[:,None])
-                    p = p.mul_(slope) if torch.is_tensor(slope) else p.mul_(shape.scale/shape.temperature) if shape.scale/shape.temperature != 1 else p
-                    if needs_b: grad_b[v0:v1] += p.sum(0)
-                    p = p.to(ctx.dtype)
-                    if needs_h: grad_h[t0:t1] += torch.mm(p, w)
-                    if needs_w: rows = rows + torch.mm(p.t(), h)
-                if needs_w: grad_w[v0:v1] = rows
-        return (grad_h.to(hidden.dtype) if needs_h else None, grad_w, grad_b.to(bias.dtype) if needs_b else None, *[None]*5)
+        grad_b = torch.zeros_like(bias, dtype=log_z.dtype) if needs_b else None
+        for v0, v1 in _spans(len(weight), ctx.vocab):
+            w, rows = weight[v0:v1].to(ctx.dtype), 0
+            for t0, t1 in _spans(len(hidden), ctx.tokens):
+                h = hidden[t0:t1].to(ctx.dtype)
+                z, slope = _tile(h, w, None if bias is None else bias[v0:v1], ctx.shape, ctx.dtype)
+                p = _logit_grad(z.sub_(log_z[t0:t1,None]).exp_(), slope, grad[t0:t1], targets[t0:t1], v0)
+                if needs_b: grad_b[v0:v1] += p.sum(0)
+                p = p.to(ctx.dtype)
+                if needs_h: grad_h[t0:t1] += torch.mm(p, w)
+                if needs_w: rows = torch.mm(p.t(), h).to(log_z.dtype) + rows
+            if needs_w: grad_w[v0:v1] = rows
+        return (grad_h.to(hidden.dtype) if needs_h else None, grad_w, grad_b.to(bias.dtype) if needs_b else None, *[None]*4)
 
-# %% ../nbs/03_losses.ipynb #0f566471
+# %% ../nbs/03_losses.ipynb #fb99703d
+class _FrozenLogps(torch.autograd.Function):
+    "The same numbers under a head that is not trained: the gradient for `hidden` is finished in the forward pass, up to a factor per token."
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, shape, tokens, vocab):
+        dtype, state = _compute_dtype(hidden), _running(hidden)
+        unit = torch.zeros_like(hidden, dtype=_wide(hidden))
+        for v0, v1 in _spans(len(weight), vocab):
+            w = weight[v0:v1].to(dtype)
+            for t0, t1 in _spans(len(hidden), tokens):
+                z, slope = _tile(hidden[t0:t1], w, None if bias is None else bias[v0:v1], shape, dtype)
+                e, rescale = _fold(*[s[t0:t1] for s in state], z, targets[t0:t1], v0)
+                unit[t0:t1].mul_(rescale[:,None]).sub_(torch.mm((e*slope).to(dtype), w))
+        top, total, picked = state
+        slope = shape.scale/shape.temperature
+        if shape.softcap is not None: slope = slope*(1 - (picked*shape.temperature/shape.softcap)**2)[:,None]
+        ctx.save_for_backward(unit.div_(total[:,None]).add_(weight[targets].to(unit.dtype)*slope))
+        ctx.dtype = hidden.dtype
+        return picked - top - total.log()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad): return (ctx.saved_tensors[0]*grad[:,None]).to(ctx.dtype), *[None]*6
+
+# %% ../nbs/03_losses.ipynb #e54c2258
 def chunked_logps(
     hidden:torch.Tensor,          # (N, H) hidden states, only positions that count
     weight:torch.Tensor,          # (V, H) language-model head
@@ -143,7 +180,7 @@ def chunked_logps(
     temperature:float=1.0,        # divides the logits
     scale:float=1.0,              # multiplies the logits
     softcap:float|None=None,      # squashes the logits (Gemma)
-    keep_logits:int=KEEP_LOGITS,  # problems of at most this many logits (N*V) keep their probabilities instead of recomputing
+    keep_logits:int=KEEP_LOGITS,  # problems of at most this many logits (N*V) are kept instead of recomputed; 0: never
 )->torch.Tensor:                  # (N,) log-probabilities, float32 (float64 if `hidden` is)
     "Log-probability of each target without an (N, V) float32 tensor; raises ValueError on shapes, ids or sizes that cannot be."
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
@@ -154,10 +191,13 @@ def chunked_logps(
     n, v = len(hidden), len(weight)
     if n and not (0 <= int(targets.min()) and int(targets.max()) < v):
         raise ValueError(f"targets must lie in [0, {v}), got {int(targets.min())}..{int(targets.max())}: drop -100 labels first")
-    keep = chunk_vocab is None and n*v <= keep_logits
-    tokens = max(1, n if keep else min(n, chunk_tokens))
-    vocab = v if keep else chunk_vocab or min(v, max(256, _TILE//tokens))
-    return _TokenLogps.apply(hidden, weight, bias, targets, LogitShape(scale, softcap, temperature), tokens, vocab, keep)
+    shape = LogitShape(scale, softcap, temperature)
+    trained_head = torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad))
+    if trained_head and chunk_vocab is None and n*v <= keep_logits: return _KeptLogps.apply(hidden, weight, bias, targets, shape)
+    tokens = max(1, min(n, chunk_tokens))
+    vocab = chunk_vocab or min(v, max(256, _TILE//tokens))
+    needs_unit = torch.is_grad_enabled() and hidden.requires_grad and not trained_head
+    return (_FrozenLogps if needs_unit else _TiledLogps).apply(hidden, weight, bias, targets, shape, tokens, vocab)
 
 # %% ../nbs/03_losses.ipynb #51269192
 def _unwrap(model):
