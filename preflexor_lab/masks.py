@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORE', 'MaskPolicy', 'thinking_spans', 'as_list', 'mask_generator', 'last_end', 'mask_labels', 'insert_thinking',
-           'MaskView', 'show_mask']
+           'visible', 'MaskView', 'show_mask']
 
 # %% ../nbs/02_masks.ipynb #6acc6227
 import hashlib, html
@@ -136,6 +136,12 @@ def insert_thinking(
     return tuple(row[:max_length] for row in out)
 
 # %% ../nbs/02_masks.ipynb #41b117e5
+def visible(
+    text:str, # decoded token
+)->str:       # the same without control characters
+    "Control characters, which could recolour a terminal, become �."
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
 @dataclass(frozen=True, repr=False)
 class MaskView:
     "Tokens with their state; renders as HTML in a notebook and as ANSI colours in a terminal."
@@ -153,12 +159,12 @@ class MaskView:
               ".pl-mask .trained{background:rgba(26,150,110,.30)}.pl-mask .masked{background:rgba(230,140,20,.28);border-bottom:2px dotted rgba(230,140,20,.95)}" \
               ".pl-mask .prompt{opacity:.6}.pl-mask .legend{font-family:system-ui,sans-serif;margin-bottom:.3em}.pl-mask .legend span{padding:.12em .5em;margin-right:.6em}"
         legend = "".join(f'<span class="{s}">{s} {n}</span>' for s, n in self.counts.items())
-        body = "".join(f'<span class="{s}" title="position {i}, id {t}, {s}">{html.escape(text).replace(chr(10), "⏎" + chr(10))}</span>' for i, (text, s, t) in enumerate(self.tokens))
+        body = "".join(f'<span class="{s}" title="position {i}, id {t}, {s}">{html.escape(visible(text)).replace(chr(10), "⏎" + chr(10))}</span>' for i, (text, s, t) in enumerate(self.tokens))
         return f'<div class="pl-mask"><style>{css}</style><div class="legend">{legend}</div><div>{body}</div></div>'
 
     def __str__(self)->str:
         code = {"trained": "\033[32m", "masked": "\033[4;33m", "prompt": "\033[2m"}
-        paint = lambda text, s: f"{code[s]}{''.join(c if c.isprintable() or c == chr(10) else '�' for c in text)}\033[0m"
+        paint = lambda text, s: f"{code[s]}{visible(text)}\033[0m"
         return "".join(paint(text, s) for text, s, _ in self.tokens) + "\n" + " ".join(paint(f"[{s} {n}]", s) for s, n in self.counts.items())
 
 # %% ../nbs/02_masks.ipynb #b9907b4b
