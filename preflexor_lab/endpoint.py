@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['log', 'LONGEST_WAIT', 'UNKNOWN_ID', 'EngineError', 'GenerationParams', 'sequence_seed', 'find_stop', 'classify',
-           'wait_seconds', 'read_choice', 'run_async', 'EndpointEngine', 'request', 'ask', 'ask_all', 'only_model',
-           'replay_key', 'ReplayEngine', 'Recorder', 'record']
+           'wait_seconds', 'read_choice', 'run_async', 'all_alike', 'EndpointEngine', 'request', 'ask', 'ask_all',
+           'only_model', 'replay_key', 'ReplayEngine', 'Recorder', 'record']
 
 # %% ../nbs/09_endpoint.ipynb #88967c21
-import asyncio, hashlib, json, logging, os, random, time
+import asyncio, hashlib, json, logging, os, random, re, time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +78,7 @@ def find_stop(
 # %% ../nbs/09_endpoint.ipynb #2e19dd09
 def classify(
     error:Exception, # what the client raised
+    model:str="",    # the model that was asked for
 )->tuple[str, str]:  # 'fatal', 'retry' or 'item', and the reason in a few words
     "Whose fault an error is; raises it again when it is none of the client's."
     import openai
@@ -88,7 +89,8 @@ def classify(
     code, body = error.status_code, error.body if isinstance(error.body, Mapping) else {}
     said = " ".join(str(body.get("message") or body.get("detail") or error.message).split())[:200]
     if code in (401, 403): return "fatal", f"refused the key with {code} ({said}): give api_key=, or set OPENAI_API_KEY for api.openai.com"
-    if code == 404: return "fatal", f"answered 404 ({said}): check the URL, which usually ends in /v1, and the model's id"
+    absent = model and model in said and re.search("not found|not exist|unknown|invalid model|pinned", said, re.I)
+    if code == 404 or (code == 400 and absent): return "fatal", f"answered {code} ({said}): check the URL, which usually ends in /v1, and the model's id"
     if code == 429 and "insufficient_quota" in (body.get("code"), body.get("type")): return "fatal", f"says the quota is used up ({said})"
     return "retry" if code in (408, 409, 429) or code >= 500 else "item", f"{code}: {said}"
 
@@ -146,6 +148,14 @@ def run_async(
     with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, work).result()
 
 # %% ../nbs/09_endpoint.ipynb #217b69a1
+def all_alike(
+    rows:list[list[Completion]], # samples by prompt
+)->bool:                         # True when every prompt has two or more texts and they are all the same
+    "Whether sampling did nothing."
+    texts = [[c.text for c in row if not c.failed] for row in rows]
+    return bool(texts) and all(len(t) > 1 and len(set(t)) == 1 for t in texts)
+
+# %% ../nbs/09_endpoint.ipynb #da4cf406
 class EndpointEngine:
     "Any server that speaks OpenAI's protocol. Raises ValueError on a bad argument, EngineError when the endpoint cannot work at all."
     def __init__(
@@ -172,7 +182,8 @@ class EndpointEngine:
         self.concurrency, self.timeout, self.max_retries, self.backoff = concurrency, timeout, max_retries, backoff
         own = (urlparse(url).hostname or "").endswith("openai.com")
         self.api_key, self.organization = api_key or (os.environ.get("OPENAI_API_KEY") if own else None) or "none", organization
-        self.token_budget, self.spent, self.calls, self.reached = token_budget, 0, Counter(), False
+        self.token_budget, self.spent, self.calls = token_budget, 0, Counter() # calls: requests, and failures by kind
+        self.reached = self.warned = False # whether anybody ever answered; whether we have complained
         self.model = model or run_async(only_model(self))
         self.weights, place = "", urlparse(self.url)
         self.engine_id = f"EndpointEngine:{self.model}@{place.netloc.rpartition('@')[2]}{place.path}"
@@ -189,7 +200,12 @@ class EndpointEngine:
         if isinstance(prompts, str) or n < 1: raise ValueError(f"generate takes a list of prompts and n >= 1; got {prompts!r:.60}, n={n}")
         jobs = [(request(self, p, params, s), s) for p in prompts for s in (sequence_seed(seed, p, i) for i in range(n))]
         done = run_async(ask_all(self, jobs, params))
-        return [done[i*n:(i + 1)*n] for i in range(len(prompts))]
+        out = [done[i*n:(i + 1)*n] for i in range(len(prompts))]
+        if not params.greedy and n > 2 and not self.warned and all_alike(out):
+            self.warned = True
+            log.warning("%s gave the same text %d times for each prompt at temperature %s: it may ignore the temperature "
+                        "(transformers serve does, unless the model's generation_config.json has do_sample: true)", self.url, n, temperature)
+        return out
 
 # %% ../nbs/09_endpoint.ipynb #ad2f2045
 def request(
@@ -229,7 +245,7 @@ async def ask(
         engine.calls["requests"] += 1
         try: got = await create(**fields)
         except Exception as error: # sorted by `classify`, which raises what is not the endpoint's doing
-            kind, why = classify(error)
+            kind, why = classify(error, engine.model)
             headers = getattr(getattr(error, "response", None), "headers", None)
             engine.reached |= headers is not None
             nobody = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
@@ -242,7 +258,7 @@ async def ask(
                 engine.spent += (done.prompt_tokens + done.tokens) or (len(str(fields)) + len(done.text))//4
                 return done
             kind, why, headers = "retry", "the answer holds no choice", None
-        engine.calls[why.split(":")[0]] += 1
+        engine.calls[re.split(r":| \(", why)[0]] += 1
         if kind == "fatal": raise EngineError(f"{engine.url} {why}; the model asked for is {engine.model!r}")
         if kind == "item": return failed(why)
         if attempt < engine.max_retries: await asyncio.sleep(wait_seconds(attempt, engine.backoff, headers))
