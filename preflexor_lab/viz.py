@@ -122,7 +122,7 @@ def show_certificate(
         i = j
     verdict, cls = (f"no grade: {cert.error}", "failed") if cert.failed else ("passed", "ok") if cert.passed else ("not passed", "bad")
     head = f'<span class="badge {cls}">{esc(verdict)}</span>' + ("" if cert.failed else f"score {cert.score:g} ") + esc(cert.reason)
-    items = "".join(f"<li><code>{esc(response[s.start:s.end][:80])}</code> {s.value:+g} {esc(s.reason)}</li>" for s in inside)
+    items = "".join(f"<li><b>{s.value:+g}</b> <code>{esc(response[s.start:s.end][:80])}</code> {esc(s.reason)}</li>" for s in inside)
     outside = len(cert.spans) - len(inside)
     note = f'<span class="note">{outside} span(s) empty or outside the text</span>' if outside else ""
     lines = [clean(f"[{verdict}] score {cert.score:g} {cert.reason}"), ansi, *(f"  {s.value:+g} {response[s.start:s.end][:80]!r} {clean(s.reason)}" for s in inside)]
@@ -180,7 +180,8 @@ def accuracy_table(
         return [k[0], *([k[1]] if several else []), *(show_number(r) if r else "" for r in of), " / ".join(map(str, ns))]
     table = [[str(c) for c in line(k)] for k in lines]
     left, right = 'style="text-align:left;padding:.25rem .7rem"', 'style="text-align:right;padding:.25rem .7rem;white-space:nowrap"'
-    tag = lambda t, cs: "<tr>" + "".join(f"<{t} {left if i == 0 else right}>{esc(c)}</{t}>" for i, c in enumerate(cs)) + "</tr>"
+    cell = lambda c: re.sub(r" (\[.*\])$", r"<br><small>\1</small>", esc(c))
+    tag = lambda t, cs: "<tr>" + "".join(f"<{t} {left if i == 0 else right}>{cell(c) if t == 'td' and i else esc(c)}</{t}>" for i, c in enumerate(cs)) + "</tr>"
     body = f'<div style="overflow-x:auto"><table style="border-collapse:collapse"><thead>{tag("th", head)}</thead><tbody>{"".join(tag("td", r) for r in table)}</tbody></table></div>'
     md = lambda cs: "| " + " | ".join(esc(c).replace("|", "\\|").replace("\n", " ") for c in cs) + " |"
     width = [max(len(r[i]) for r in [head, *table]) for i in range(len(head))]
@@ -360,7 +361,7 @@ nav a{color:var(--accent);text-decoration:none;margin-right:1.1rem;font-size:.9r
 .card b{display:block;font-size:1.55rem;line-height:1.25}.card span{font-size:.8rem;opacity:.75;display:block}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}th{font-weight:600;border-bottom:2px solid var(--line)!important}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .7rem;text-align:left;vertical-align:top}
-figure{margin:1.2rem 0}figure svg{max-width:100%;height:auto}figcaption{font-size:.82rem;opacity:.75;max-width:46rem}
+figure{margin:1.2rem 0}figure svg{max-width:100%;height:auto}td small{opacity:.7}figcaption{font-size:.82rem;opacity:.75;max-width:46rem}
 pre{background:var(--soft);border:1px solid var(--line);border-radius:.5rem;padding:.8rem 1rem;overflow-x:auto;font-size:.82rem;line-height:1.45}
 .pl{max-width:none}details.example{border:1px solid var(--line);border-radius:.5rem;padding:.5rem .9rem;margin:.6rem 0}details.example>summary{cursor:pointer}
 @media print{details{break-inside:avoid}nav{display:none}}"""
@@ -410,7 +411,7 @@ def stage_settings(
     recipe:Mapping, # resolved recipe
 )->list[dict]:      # name and settings of every stage and control
     "The stages of a recipe as lines for people: nested settings that are off are left out."
-    def say(d): return ", ".join(f"{k} {say(v) if isinstance(v, Mapping) else v}" for k, v in d.items() if v not in (None, False, {}, []) and k not in ("name", "kind"))
+    def say(d): return " · ".join(f"{k} {'(' + say(v) + ')' if isinstance(v, Mapping) else v}" for k, v in d.items() if v not in (None, False, {}, []) and k not in ("name", "kind"))
     def line(s, what): return dict(name=f"{s.get('name') or s.get('kind') or 'stage'}{what}", settings=say(s)) if isinstance(s, Mapping) else dict(name=f"{s}{what}", settings="")
     return [line(s, "") for s in recipe.get("stages") or []] + [line(s, " (control)") for s in recipe.get("controls") or []]
 
@@ -443,7 +444,7 @@ def report(
         title=title, style=Markup(STYLE), css=Markup(PAGE_CSS), sections=sections, lead=notes[:1], notes=notes[1:],
         cards=headline(rows), steps=stage_settings(recipe), seeds=len({r.get("seed") for r in rows}),
         table=Markup(accuracy_table(rows).body) if rows else "", plot=Markup(to_svg(accuracy_plot(rows))) if drawable else "",
-        curves=Markup(to_svg(curves(metrics, smooth=max(1, len(metrics)//60), columns=2))) if numbers else "",
+        curves=Markup(to_svg(curves(metrics, smooth=max(1, len(metrics)//60), columns=3))) if numbers else "",
         examples=[dict(name=f"Example {i + 1}", body=Markup(show_example(e).body)) for i, e in enumerate(examples)],
         masks=[dict(name=name, body=Markup(m._repr_html_())) for name, m in views],
         failures=failures, failed=sum(f["n"] for f in failures), recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "(none given)")
