@@ -4,18 +4,21 @@
 
 # %% auto #0
 __all__ = ['log', 'wilson', 'bootstrap_mean', 'paired_bootstrap', 'pass_at_k', 'maj_at_k', 'safe_grade', 'log_grades',
-           'EvalResult', 'answer_text', 'evaluate', 'evaluate_modes', 'compare', 'preference_accuracy', 'score_texts']
+           'grade_all', 'EvalResult', 'answer_text', 'evaluate', 'evaluate_modes', 'compare', 'preference_accuracy',
+           'scored_rows', 'preference_pairs', 'length_matched', 'length_balanced', 'score_texts']
 
 # %% ../nbs/22_evaluate.ipynb #ac5615c5
-import logging, math, random, time
+import hashlib, logging, math, random, time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from .records import Certificate, Completion
-from .tokens import MARKERS, Markers, split_sections
+from .records import Certificate, Completion, Pair
+from .tasks import FATAL, hash_split, read_rows
+from .tokens import MARKERS, THINK_TAGS, Markers, map_markers, neutralise, split_sections
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ def safe_grade(
     "Grade one completion; a crash of the grader or a failed generation is a Certificate with its `error`, never a zero."
     if completion.failed: return Certificate(0.0, False, error=f"generation failed: {completion.error or 'no reason given'}")
     try: cert = grade(item, completion.text)
+    except FATAL: raise # an unreachable judge or a full disk is no verdict on this response
     except Exception as e: return Certificate(0.0, False, error=f"grader failed: {type(e).__name__}: {e}") # the boundary to foreign code
     if isinstance(cert, Certificate): return cert
     return Certificate(0.0, False, error=f"grader failed: returned {type(cert).__name__}, not a Certificate")
@@ -130,6 +134,23 @@ def log_grades(
         return [ledger.add('grade', text=g.reason, prompt=c.text, engine_id=c.engine_id, seed=seed, sample=j, score=g.score, error=g.error,
                            parent=parents[j] if parents else "", params=dict(item=item.id, stage=label),
                            meta=dict(passed=g.passed, spans=[s.to_dict() for s in g.spans])) for j, (c, g) in enumerate(zip(completions, certs))]
+
+# %% ../nbs/22_evaluate.ipynb #fed8eea1
+def grade_all(
+    grade,               # callable (item, response), or an object with `grade_batch(items, responses)`
+    items:Sequence,      # one an entry of `outs`
+    outs:Sequence[Sequence[Completion]], # samples of each item
+)->list[list[Certificate]]: # their grades, same shape
+    "Grade everything, in one batch where the grader can; failures are certificates with `error`."
+    flat = [(i, c) for i, comps in zip(items, outs, strict=True) for c in comps]
+    if hasattr(grade, 'grade_batch'):
+        alive = [(i, c) for i, c in flat if not c.failed]
+        try: done = iter(grade.grade_batch([i for i, _ in alive], [c.text for _, c in alive]))
+        except FATAL: raise
+        except Exception as e: done = iter([Certificate(0.0, False, error=f"grader failed: {type(e).__name__}: {e}")]*len(alive))
+        certs = iter([safe_grade(None, i, c) if c.failed else next(done) for i, c in flat])
+    else: certs = iter([safe_grade(grade, i, c) for i, c in flat])
+    return [[next(certs) for _ in comps] for comps in outs]
 
 # %% ../nbs/22_evaluate.ipynb #baf77467
 @dataclass(frozen=True)
@@ -227,7 +248,7 @@ def evaluate(
     if k < 1: raise ValueError(f"evaluate: k={k}; ask for at least one sample an item")
     temperature = (0.0 if k == 1 else 1.0) if temperature is None else temperature
     if k > 1 and temperature == 0: raise ValueError(f"evaluate: k={k} greedy samples would all be equal; set temperature above 0 or k=1")
-    grade = grade or getattr(task, 'grade', None)
+    grade = getattr(task, 'grade', None) if grade is None else grade
     if grade is None: raise ValueError("evaluate: give grade=, or items that are a Task with its own")
     extract = extract or getattr(task, 'extract', None) or (lambda text: answer_text(text, markers))
     count, start = _counter(engine), time.perf_counter()
@@ -235,8 +256,7 @@ def evaluate(
     outs = engine.generate(prompts, **options)
     seconds, per_item = time.perf_counter()-start, []
     keys = engine.keys(prompts, **options) if hasattr(engine, 'keys') else [()]*len(items)
-    for item, comps, key in zip(items, outs, keys, strict=True):
-        certs = [safe_grade(grade, item, c) for c in comps]
+    for item, comps, certs, key in zip(items, outs, grade_all(grade, items, outs), keys, strict=True):
         if ledger is not None: log_grades(ledger, item, comps, certs, prefix+label, key, seed)
         per_item.append(dict(id=item.id, stage=label, prefix=prefix, hops=getattr(item, 'hops', 0), responses=[c.text for c in comps],
             score=[g.score for g in certs], passed=[g.passed for g in certs], reason=[g.reason for g in certs], error=[g.error for g in certs],
@@ -310,6 +330,85 @@ def preference_accuracy(
     longer = wins(chosen_len, rejected_len)
     rows.append(row('longer_wins', bootstrap_mean(longer, seed, groups)))
     return rows + [row('preference_minus_longer', paired_bootstrap(won, longer, seed, groups))]
+
+# %% ../nbs/22_evaluate.ipynb #04947cf2
+def scored_rows(
+    path:str|Path,           # a .jsonl file, or a folder of them
+    columns:Sequence[str]=('question', 'raw_output', 'overall_score'), # that every row must have
+)->list[dict]:
+    "Rows of all files with `source` = the file's name; raises ValueError when there is no file or a column is missing."
+    path = Path(path)
+    files = sorted(path.glob('*.jsonl')) if path.is_dir() else [path]
+    if not files: raise ValueError(f"{path} holds no .jsonl file; give a file or a folder of scored answers")
+    return [{**r, 'source': f.stem} for f in files for r in read_rows(f, columns)]
+
+def preference_pairs(
+    rows:Iterable[Mapping]|str|Path, # scored answers, or where to read them
+    margin:float=1.0,           # smallest difference of scores
+    question:str='question',    # column: what was asked
+    text:str='raw_output',      # column: the whole answer
+    score:str='overall_score',  # column: higher is better
+    source:Markers|None=None,   # markers of the answers; None: `<think>` and its kin
+    split:str|None=None,        # 'train', 'valid' or 'test' questions only
+    test:float=0.15, valid:float=0.05, # shares of the questions
+    per_question:int|None=None, # pairs a question at most, drawn by `seed`
+    seed:int=0,
+    prompt:Callable=lambda q: q + "\n", # question -> prompt
+)->tuple[list[Pair], dict]:     # pairs; {"questions", "answers", "skipped": {reason: n}, "compared", "below_margin", "pairs"}
+    "All pairs of answers to one question at least `margin` apart; raises ValueError when none is, or a margin is not positive."
+    if margin <= 0: raise ValueError(f"preference_pairs: margin={margin}; it must be above 0, or equal answers would be ranked")
+    if isinstance(rows, (str, Path)): rows = scored_rows(rows, (question, text, score))
+    groups, skipped = {}, Counter()
+    for r in rows: # a row without text or score is counted, not dropped in silence
+        why = "no text" if not str(r.get(text) or '').strip() else "no score" if not isinstance(r.get(score), (int, float)) or r[score] != r[score] else ""
+        if why: skipped[why] += 1
+        else: groups.setdefault(str(r[question]).strip(), []).append(r)
+    pairs, counts, below = [], Counter(), 0
+    for q, answers in groups.items():
+        part = hash_split(q, test, valid)
+        if split is not None and part != split: continue
+        counts['questions'] += 1; counts['answers'] += len(answers)
+        both = [(a, b) for a in answers for b in answers if a[score] > b[score]]
+        kept = [(a, b) for a, b in both if a[score]-b[score] >= margin and a[text] != b[text]]
+        below += len(both)-len(kept); counts['compared'] += len(both)
+        if per_question is not None: kept = random.Random(f"{seed} {q}").sample(kept, min(per_question, len(kept)))
+        for a, b in kept: pairs.append(_scored_pair(q, a, b, text, score, THINK_TAGS if source is None else source, prompt, part))
+    if not pairs: raise ValueError(f"preference_pairs: no two answers to one question differ by {margin} or more in {score!r} ({counts['questions']} questions); lower the margin")
+    return pairs, dict(questions=counts['questions'], answers=counts['answers'], skipped=dict(skipped), compared=counts['compared'], below_margin=below, pairs=len(pairs))
+
+# %% ../nbs/22_evaluate.ipynb #70ba3db7
+def _scored_pair(q, a, b, text, score, source, prompt, split):
+    chosen, rejected, asked = map_markers(str(a[text]), source), map_markers(str(b[text]), source), neutralise(prompt(q))
+    meta = dict(question=q, split=split, chosen_score=float(a[score]), rejected_score=float(b[score]), chosen_source=str(a.get('source', '')), rejected_source=str(b.get('source', '')))
+    return Pair(asked, chosen, rejected, id=hashlib.sha256('\0'.join((asked, chosen, rejected)).encode()).hexdigest()[:16], meta=meta)
+
+def length_matched(
+    pairs:Sequence[Pair],   # any pairs
+    tol:float=0.1,          # largest difference of lengths, as a share of the longer one
+    length:Callable=len,    # text -> length: characters, or tokens with a tokenizer
+)->list[Pair]:
+    "The pairs that length cannot decide; raises ValueError unless 0 <= tol <= 1."
+    if not 0 <= tol <= 1: raise ValueError(f"length_matched: tol={tol}; it is a share between 0 and 1")
+    def gap(p):
+        a, b = length(p.chosen), length(p.rejected)
+        return abs(a-b)/max(a, b, 1)
+    return [p for p in pairs if gap(p) <= tol]
+
+# %% ../nbs/22_evaluate.ipynb #3c96e296
+def length_balanced(
+    pairs:Sequence[Pair],   # any pairs
+    length:Callable=len,    # text -> length
+)->list[Pair]:
+    "Every pair whose chosen text is shorter, each with the unused pair of nearest length ratio whose chosen text is longer: 'choose the longer' is right for exactly half."
+    ratio = [math.log((1+length(p.chosen))/(1+length(p.rejected))) for p in pairs]
+    short, long = [j for j, r in enumerate(ratio) if r < 0], [j for j, r in enumerate(ratio) if r > 0]
+    keep = []
+    for j in sorted(short, key=lambda j: ratio[j]):
+        if not long: break
+        mate = min(long, key=lambda i: (abs(ratio[i]+ratio[j]), i))
+        long.remove(mate)
+        keep += [j, mate]
+    return [pairs[j] for j in sorted(keep)]
 
 # %% ../nbs/22_evaluate.ipynb #4ddd02dc
 def score_texts(

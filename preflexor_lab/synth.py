@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['log', 'CATEGORIES', 'QUESTION_PROMPT', 'SECTION_PROMPT', 'BACKGROUND_PROMPT', 'CRITIQUE_PROMPT', 'ANSWER_PROMPT',
-           'WRONG_PROMPT', 'OWN_THINKING', 'Excerpt', 'excerpts_from', 'Draft', 'completion_text', 'draft_of',
-           'log_draft', 'log_excerpts', 'OracleTeacher', 'ClozeTeacher', 'TeacherPrompts', 'plain', 'complaint',
-           'LLMTeacher', 'make', 'pick', 'build_pairs', 'scored_rows', 'preference_pairs', 'length_matched']
+           'WRONG_PROMPT', 'Excerpt', 'excerpts_from', 'Draft', 'completion_text', 'draft_of', 'log_draft',
+           'log_excerpts', 'OracleTeacher', 'ClozeTeacher', 'TeacherPrompts', 'LLMTeacher', 'pick', 'build_pairs']
 
 # %% ../nbs/23_synth.ipynb #3657d74b
 import hashlib, logging, math, random, re, string
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fastcore.basics import patch
+
 from . import world
-from .evaluate import log_grades, safe_grade
+from .evaluate import grade_all, length_balanced, length_matched, log_grades, preference_pairs, safe_grade, scored_rows
 from .ledger import CachedEngine
-from .records import Completion, Pair, Question
-from .tasks import Item, cloze_items, exact_grader, hash_split, lab_item, read_rows, section_split, sections_of, sentences
-from .tokens import MARKERS, THINK_START, THINK_TAGS, Markers, join_sections, map_markers, neutralise, split_sections
+from .records import Certificate, Completion, Pair, Question
+from .rewards import complaint, plain
+from .tasks import Item, cloze_items, exact_grader, lab_item, section_split, sections_of, sentences
+from .tokens import join_sections, neutralise, split_sections
 
 log = logging.getLogger(__name__)
 
@@ -244,32 +245,6 @@ class TeacherPrompts:
             if used - fields: raise ValueError(f"prompt {name!r} uses {{{sorted(used-fields)[0]}}}; it may use {', '.join('{%s}' % f for f in sorted(fields))}")
             if getattr(self, name) and needed[name] - used: raise ValueError(f"prompt {name!r} must contain {{{sorted(needed[name]-used)[0]}}}")
 
-# %% ../nbs/23_synth.ipynb #c140e850
-_REFUSAL = re.compile(r"(?:i(?:'|’)?m sorry|i am sorry|sorry,|i apologi[sz]e|i (?:can(?:no|')t|can’t|am unable|am not able|(?:wo|do)n['’]t (?:feel|think i can))|"
-                      r"as an ai\b|unfortunately,? i (?:can|am)|i must decline)", re.I)
-_POINTS_BACK = re.compile(r"\b(?:(?:the|this|above|provided|given|following) (?:context|text|passage|excerpt|document|figure|table|section|article|paper|study|author)s?\b|in (?:figure|table) \d)", re.I)
-OWN_THINKING = Markers.from_names(thinking="think", reflection="reflect")
-
-def plain(
-    text:str, # what a teacher wrote
-)->str:       # without its own thinking, markers neutralised
-    "The teacher's answer proper; a marker that only occurs in passing is kept, broken."
-    for markers in (OWN_THINKING, MARKERS):
-        if text.lstrip().startswith(markers.start('thinking')) or markers.end('thinking') in text: text = split_sections(text, markers).answer
-    return neutralise(text.strip())
-
-def complaint(
-    completion:Completion, # a teacher's completion
-    question:bool=False,   # must it be a question that stands on its own?
-)->str:                    # "" when it can be used, else why not
-    "Why a teacher's completion cannot be used."
-    if completion.failed: return f"teacher failed: {completion.error}"
-    text = plain(completion.text)
-    if not text: return "teacher returned nothing" if not completion.text.strip() else "teacher was cut off while thinking"
-    if _REFUSAL.match(text): return "teacher refused"
-    if question and _POINTS_BACK.search(text): return "question refers to its context"
-    return ""
-
 # %% ../nbs/23_synth.ipynb #f106ac11
 @dataclass
 class _Work:
@@ -317,7 +292,8 @@ def _engine_for(engine, kind, ledger):
     if hasattr(engine, 'of'): return engine.of(kind)
     return engine if ledger is None else CachedEngine(engine, ledger, kind, whole_batches=False)
 
-def _ask(self, kind, jobs, seed, ledger, n=1):
+@patch
+def _ask(self:LLMTeacher, kind, jobs, seed, ledger, n=1):
     "One engine call for `jobs` = [(work, prompt)]; returns, for every job, [(text, complaint)] of its n samples."
     if not jobs: return []
     engine = _engine_for(self.engine, kind, ledger)
@@ -338,10 +314,9 @@ def _ask(self, kind, jobs, seed, ledger, n=1):
         results.append(row)
     return results
 
-LLMTeacher._ask = _ask
-
 # %% ../nbs/23_synth.ipynb #abb8ecc6
-def make(self,
+@patch
+def make(self:LLMTeacher,
     excerpts:Sequence[Excerpt], # what to ask about
     n_questions:int=1,          # questions an excerpt
     seed:int=0,                 # of all calls
@@ -370,10 +345,9 @@ def make(self,
     part('rejected', 'wrong', self.prompts.wrong, self.wrong)
     return [self._draft(w) for w in works]
 
-LLMTeacher.make = make
-
 # %% ../nbs/23_synth.ipynb #301020e8
-def _enrich(self, works):
+@patch
+def _enrich(self:LLMTeacher, works):
     "Add the passages that the question itself finds."
     if self.index is None: return
     for w in works:
@@ -381,7 +355,8 @@ def _enrich(self, works):
         more = [neutralise(n.text) for n in self.index.retrieve(w.text, self.enrich) if n.id not in w.excerpt.ids]
         w.context = '\n\n'.join([w.context, *more])
 
-def _sections(self, works, seed, ledger):
+@patch
+def _sections(self:LLMTeacher, works, seed, ledger):
     "One engine call for all categories, and the background, of all questions; a missing section is a note, all missing is a failure."
     parts = [(c, self.prompts.section) for c in self.categories] + ([('additional background', self.prompts.background)] if self.prompts.background else [])
     todo = [w for w in works if not w.error]
@@ -398,7 +373,8 @@ def _sections(self, works, seed, ledger):
         w.thinking, w.keys = '\n\n'.join(found), w.keys + rows
         if not found: w.error = whys[0]
 
-def _draft(self, w):
+@patch
+def _draft(self:LLMTeacher, w):
     "The finished draft."
     q = Question(w.text or f"(no question about {w.excerpt.topic or 'this passage'})", answer=w.answer, context=w.context, topic=w.excerpt.topic)
     if w.error: return Draft(q, error=w.error, notes=w.notes, keys=w.keys)
@@ -406,8 +382,6 @@ def _draft(self, w):
     item = Item(hashlib.sha256(prompt.encode()).hexdigest()[:12], w.text, w.answer, prompt, w.thinking)
     chosen = join_sections(f"\n{w.thinking}\n", f"\n\n{w.answer}", f"\n{w.critique}\n" if w.critique else "")
     return Draft(replace(q, id=item.id), prompt, chosen, w.wrong, item, notes=w.notes, keys=w.keys)
-
-LLMTeacher._enrich, LLMTeacher._sections, LLMTeacher._draft = _enrich, _sections, _draft
 
 # %% ../nbs/23_synth.ipynb #d3b17f66
 def pick(
@@ -484,7 +458,7 @@ def build_pairs(
     if rejected_from == 'teacher' and teacher is not None and not getattr(teacher, 'wrong', False): raise ValueError("build_pairs: rejected_from='teacher' needs a teacher made with wrong=True")
     grade = grade or getattr(teacher, 'grade', None) or getattr(source, 'grade', None)
     if grade is None and (only_include_wrong_answers or chosen_from == 'student'):
-        raise ValueError("build_pairs: nobody can tell a wrong answer; give grade= (such as rewards.Judge(engine).grade) or only_include_wrong_answers=False")
+        raise ValueError("build_pairs: nobody can tell a wrong answer; give grade= (such as rewards.Judge(engine)) or only_include_wrong_answers=False")
     drafts, contexts = _drafts(source, teacher, n, n_questions, topics, k, split, seed, ledger)
     dropped, good, seen = Counter(d.error for d in drafts if d.error), [], set()
     for d in (d for d in drafts if not d.error):
@@ -512,68 +486,7 @@ def _candidates(drafts, rejected_from, student_engine, grade, ledger, seed, **op
         caching = isinstance(engine, CachedEngine)
         outs = engine.generate(prompts, seed=seed, **options, **(dict(parents=[' '.join(d.keys[:1]) for d in drafts]) if caching else {}))
         keys = engine.keys(prompts, seed=seed, **options) if caching else [()]*len(prompts)
-    for d, comps, ks in zip(drafts, outs, keys, strict=True):
-        certs = None if grade is None else [safe_grade(grade, d.item, c) for c in comps]
+    graded = [None]*len(drafts) if grade is None else grade_all(grade, [d.item for d in drafts], outs)
+    for d, comps, certs, ks in zip(drafts, outs, graded, keys, strict=True):
         if ledger is not None and certs: log_grades(ledger, d.item, comps, certs, 'pairs', ks, seed)
         yield d, comps, certs
-
-# %% ../nbs/23_synth.ipynb #5341f64b
-def scored_rows(
-    path:str|Path,           # a .jsonl file, or a folder of them
-    columns:Sequence[str]=('question', 'raw_output', 'overall_score'), # that every row must have
-)->list[dict]:
-    "Rows of all files with `source` = the file's name; raises ValueError when there is no file or a column is missing."
-    path = Path(path)
-    files = sorted(path.glob('*.jsonl')) if path.is_dir() else [path]
-    if not files: raise ValueError(f"{path} holds no .jsonl file; give a file or a folder of scored answers")
-    return [{**r, 'source': f.stem} for f in files for r in read_rows(f, columns)]
-
-def preference_pairs(
-    rows:Iterable[Mapping]|str|Path, # scored answers, or where to read them
-    margin:float=1.0,           # smallest difference of scores
-    question:str='question',    # column: what was asked
-    text:str='raw_output',      # column: the whole answer
-    score:str='overall_score',  # column: higher is better
-    source:Markers|None=None,   # markers of the answers; None: `<think>` and its kin
-    split:str|None=None,        # 'train', 'valid' or 'test' questions only
-    per_question:int|None=None, # pairs a question at most, drawn by `seed`
-    seed:int=0,
-    prompt:Callable=lambda q: q + "\n", # question -> prompt
-)->tuple[list[Pair], dict]:     # pairs; {"questions", "answers", "skipped": {reason: n}, "compared", "below_margin", "pairs"}
-    "All pairs of answers to one question at least `margin` apart; raises ValueError when none is, or a margin is not positive."
-    if margin <= 0: raise ValueError(f"preference_pairs: margin={margin}; it must be above 0, or equal answers would be ranked")
-    if isinstance(rows, (str, Path)): rows = scored_rows(rows, (question, text, score))
-    groups, skipped = {}, Counter()
-    for r in rows:
-        why = "no text" if not str(r.get(text) or '').strip() else "no score" if not isinstance(r.get(score), (int, float)) or r[score] != r[score] else ""
-        if why: skipped[why] += 1
-        else: groups.setdefault(str(r[question]).strip(), []).append(r)
-    pairs, counts, below = [], Counter(), 0
-    for q, answers in groups.items():
-        if split is not None and hash_split(q) != split: continue
-        counts['questions'] += 1; counts['answers'] += len(answers)
-        both = [(a, b) for a in answers for b in answers if a[score] > b[score]]
-        kept = [(a, b) for a, b in both if a[score]-b[score] >= margin and a[text] != b[text]]
-        below += len(both)-len(kept); counts['compared'] += len(both)
-        if per_question is not None: kept = random.Random(f"{seed} {q}").sample(kept, min(per_question, len(kept)))
-        for a, b in kept: pairs.append(_scored_pair(q, a, b, text, score, THINK_TAGS if source is None else source, prompt))
-    if not pairs: raise ValueError(f"preference_pairs: no two answers to one question differ by {margin} or more in {score!r} ({counts['questions']} questions); lower the margin")
-    return pairs, dict(questions=counts['questions'], answers=counts['answers'], skipped=dict(skipped), compared=counts['compared'], below_margin=below, pairs=len(pairs))
-
-# %% ../nbs/23_synth.ipynb #08bd8055
-def _scored_pair(q, a, b, text, score, source, prompt):
-    chosen, rejected, asked = map_markers(str(a[text]), source), map_markers(str(b[text]), source), neutralise(prompt(q))
-    meta = dict(question=q, split=hash_split(q), chosen_score=float(a[score]), rejected_score=float(b[score]), chosen_source=str(a.get('source', '')), rejected_source=str(b.get('source', '')))
-    return Pair(asked, chosen, rejected, id=hashlib.sha256('\0'.join((asked, chosen, rejected)).encode()).hexdigest()[:16], meta=meta)
-
-def length_matched(
-    pairs:Sequence[Pair],   # any pairs
-    tol:float=0.1,          # largest difference of lengths, as a share of the longer one
-    length:Callable=len,    # text -> length: characters, or tokens with a tokenizer
-)->list[Pair]:
-    "The pairs that length cannot decide; raises ValueError unless 0 <= tol <= 1."
-    if not 0 <= tol <= 1: raise ValueError(f"length_matched: tol={tol}; it is a share between 0 and 1")
-    def gap(p):
-        a, b = length(p.chosen), length(p.rejected)
-        return abs(a-b)/max(a, b, 1)
-    return [p for p in pairs if gap(p) <= tol]
