@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['THINK_HINT', 'CRITIQUE_PROMPT', 'IMPROVE_PROMPT', 'INTEGRATE_PROMPT', 'SYSTEM_INTEGRATOR', 'Prompt', 'ReflectFormat',
            'ChatFormat', 'CompletionFormat', 'reply_text', 'split_reflection', 'continue_from', 'ScoreAccepts',
-           'reflect', 'resample', 'blank_critiques', 'response_at', 'TraceView', 'RecursiveResponse',
+           'reflect', 'resample', 'blank_critiques', 'response_at', 'trace_text', 'RecursiveResponse',
            'recursive_response_from_thinking', 'recursive_response']
 
 # %% ../nbs/40_reflect.ipynb #1796d29d
-import html, re
+import re
 from dataclasses import dataclass, field
 from typing import Callable, Protocol
 
@@ -404,23 +404,16 @@ def response_at(
     return join_sections(kept.thinking, kept.answer, markers=markers)
 
 # %% ../nbs/40_reflect.ipynb #f3e47fbe
-@dataclass(frozen=True)
-class TraceView:
-    "A trace to look at: coloured in a notebook, plain in a terminal."
-    trace:Trace
-    def _parts(self)->list[tuple[str,str,str]]:
-        "(title, colour, text) in reading order."
-        colours, rows = dict(thinking="#eef3fb", answer="#e9f7ec", critique="#fdeeee"), [("question", "#f4f4f4", self.trace.question)]
-        for i,r in enumerate(self.trace.rounds):
-            rows += [(f"{kind} {i}", colours[kind], getattr(r, kind)) for kind in colours if getattr(r, kind)]
-            if r.notes: rows.append((f"note {i}", "#fff7da", "; ".join(r.notes)))
-        return rows + [(f"final ({'integrated' if self.trace.integrated else 'kept'})", "#d8f0dd", self.trace.final)] + [("note", "#fff7da", n) for n in self.trace.notes]
-    def __str__(self)->str: return "\n".join(f"{title:>16} | {text.strip()}" for title,_,text in self._parts())
-    def _repr_html_(self)->str:
-        cell = "padding:.2em .6em;vertical-align:top;text-align:left;white-space:pre-wrap"
-        return "<table style='font-size:90%'>" + "".join(
-            f"<tr style='background:{colour};color:#111'><th style='{cell}'>{title}</th><td style='{cell}'>{html.escape(text.strip())}</td></tr>"
-            for title,colour,text in self._parts()) + "</table>"
+def trace_text(
+    trace:Trace, # from `reflect` or `resample`
+)->str:          # one line a section
+    "A trace in reading order."
+    rows = [("question", trace.question)]
+    for i,r in enumerate(trace.rounds):
+        rows += [(f"{kind} {i}", getattr(r, kind)) for kind in ("thinking", "answer", "critique") if getattr(r, kind)]
+        rows += [(f"note {i}", note) for note in r.notes]
+    rows += [("integrated" if trace.integrated else "final", trace.final), *(("note", n) for n in trace.notes)]
+    return "\n".join(f"{title:>12} | {text.strip()}" for title, text in rows)
 
 # %% ../nbs/40_reflect.ipynb #9fe8ebd1
 class RecursiveResponse(tuple):
@@ -443,7 +436,7 @@ def _recursive(engines:tuple, question:str, N:int, source:str, form:ChatFormat, 
     loop = _loop(*engines, form, source, "critic", _never, temperature, temperature_improvement, max_new_tokens, 1.0, seed)
     run, = _run_loop(loop, [question], N, loop.critic)
     trace = _trace(run)
-    if verbatim: print(TraceView(trace))
+    if verbatim: print(trace_text(trace))
     outputs = [r.answer for r in run.rounds] if source == "critic" else run.texts
     return RecursiveResponse(outputs[-1], list(outputs), run.improved, trace)
 
