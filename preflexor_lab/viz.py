@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'COUNTED', 'INK', 'PALETTE', 'EXAMPLE_KEYS', 'PAGE_CSS', 'PAGE', 'View', 'clean', 'esc', 'box',
-           'show_sections', 'show_trace', 'show_certificate', 'show_number', 'check_rows', 'in_order', 'accuracy_table',
-           'new_figure', 'plain', 'to_svg', 'curves', 'accuracy_plot', 'side', 'show_example', 'browse', 'headline',
-           'stage_settings', 'report']
+           'show_sections', 'show_trace', 'show_certificate', 'is_count', 'show_number', 'check_rows', 'in_order',
+           'accuracy_table', 'new_figure', 'plain', 'to_svg', 'curves', 'accuracy_plot', 'side', 'show_example',
+           'browse', 'headline', 'stage_settings', 'report']
 
 # %% ../nbs/60_viz.ipynb #986197a0
 import html, io, math, re
@@ -129,7 +129,12 @@ def show_certificate(
     return View(f'<div>{head}</div><div class="box extra"><div class="text">{body}</div></div><ul>{items}</ul>{note}', "\n".join(lines))
 
 # %% ../nbs/60_viz.ipynb #829fa5a9
-COUNTED = ("tokens", "seconds", "failed", "margin", "loss", "length", "items", "pairs", "perplexity", "correlation", "steps")
+COUNTED = ("tokens", "seconds", "failed", "margin", "loss", "length", "items", "pairs", "questions", "kept", "perplexity", "correlation", "steps")
+
+def is_count(metric:str # name of a metric
+            )->bool:   # True for tokens, seconds and the like, False for shares
+    "Whether a metric counts something, rather than being a share of 1."
+    return any(word in metric for word in COUNTED) and not metric.startswith("gain")
 
 def show_number(
     row:Mapping,        # a summary row
@@ -138,10 +143,10 @@ def show_number(
     "A row's value as people read it; an en dash when there is none."
     v, low, high = row["value"], row.get("low"), row.get("high")
     if v is None or (isinstance(v, float) and math.isnan(v)): return "–"
-    share = abs(v) <= 1 and not any(word in row["metric"] for word in COUNTED)
-    f = (lambda x: f"{100*x:.1f}") if share else (lambda x: f"{x:,.0f}" if abs(x) >= 100 or x == int(x) else f"{x:.3g}")
+    share, gain = abs(v) <= 1 and not is_count(row["metric"]), row["metric"].startswith("gain")
+    f = (lambda x: f"{100*x:{'+' if gain else ''}.1f}") if share else (lambda x: f"{x:,.0f}" if abs(x) >= 100 or x == int(x) else f"{x:.3g}")
     known = interval and low is not None and high is not None and not (math.isnan(low) or math.isnan(high)) and (low, high) != (v, v)
-    return f(v) + (" %" if share else "") + (f" [{f(low)}, {f(high)}]" if known else "")
+    return f(v) + (" points" if share and gain else " %" if share else "") + (f" [{f(low)}, {f(high)}]" if known else "")
 
 def check_rows(
     rows:Sequence[Mapping], # summary rows
@@ -278,8 +283,8 @@ def accuracy_plot(
     "Values with their 95 % intervals, stages down, one panel a metric; raises ValueError when there is nothing to draw."
     rows = [r for r in check_rows(rows) if r["value"] is not None and math.isfinite(r["value"])]
     with_bar = lambda r: r.get("low") is not None and r.get("high") is not None
-    shares = [m for m in in_order(r["metric"] for r in rows) if not any(w in m for w in COUNTED) and any(with_bar(r) for r in rows if r["metric"] == m)]
-    metrics = list(metrics or shares[:4])
+    shares = [m for m in in_order(r["metric"] for r in rows) if not is_count(m) and any(with_bar(r) for r in rows if r["metric"] == m)]
+    metrics = list(metrics or [m for m in shares if not m.startswith("gain")][:4] or shares)
     rows = [r for r in rows if r["metric"] in metrics]
     if not rows: raise ValueError(f"nothing to plot: no row has one of the metrics {', '.join(metrics) or '(none with an interval)'}")
     stages, seeds = in_order(r["stage"] for r in rows), in_order(r.get("seed") for r in rows)
@@ -293,9 +298,10 @@ def accuracy_plot(
             bar = [[scale*(r["value"] - r["low"])], [scale*(r["high"] - r["value"])]] if with_bar(r) else None
             ax.errorbar(scale*r["value"], y, xerr=bar, fmt="os^Dv"[k % 5], color=PALETTE[k % len(PALETTE)], ms=5, lw=1.8, capsize=3)
         ax.set_title(plain(metric), fontsize=10); ax.tick_params(labelsize=8.5)
-        if scale == 100: ax.set_xlabel("%", fontsize=9)
-        if scale == 100 and all(0 <= r["value"] <= 1 for r in mine): ax.set_xlim(0, 100)
-        elif min(r["value"] for r in mine) < 0: ax.axvline(0, color="gray", lw=.8)
+        gain = metric.startswith("gain")
+        if scale == 100: ax.set_xlabel("points" if gain else "%", fontsize=9)
+        if gain: ax.axvline(0, color="gray", lw=1)
+        elif scale == 100 and all(0 <= r["value"] <= 1 for r in mine): ax.set_xlim(0, 100)
     axes.flat[0].set_yticks(range(len(stages)), [plain(s) for s in stages]); axes.flat[0].set_ylim(len(stages) - .5, -.5)
     return fig
 
@@ -355,9 +361,9 @@ PAGE_CSS = """
 body{background:var(--bg);color:var(--fg);font:16px/1.6 system-ui,-apple-system,"Segoe UI",sans-serif;margin:0}
 main{max-width:64rem;margin:0 auto;padding:2.2rem 1.4rem 4rem}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.25rem;margin:2.6rem 0 .7rem;padding-bottom:.25rem;border-bottom:1px solid var(--line)}
-h4{margin:.9rem 0 .2rem}p{margin:.5rem 0;max-width:46rem}.lead{font-size:1.08rem}.quiet{opacity:.7;font-size:.88rem}
+h3{font-size:1rem;margin:1.6rem 0 .3rem}h4{margin:.9rem 0 .2rem}p{margin:.5rem 0;max-width:46rem}.lead{font-size:1.08rem}.quiet{opacity:.7;font-size:.88rem}
 nav a{color:var(--accent);text-decoration:none;margin-right:1.1rem;font-size:.9rem}
-.cards{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}.card{background:var(--soft);border:1px solid var(--line);border-radius:.6rem;padding:.7rem 1rem;flex:1 1 9rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.8rem;margin:1.2rem 0}.card{background:var(--soft);border:1px solid var(--line);border-radius:.6rem;padding:.7rem 1rem}
 .card b{display:block;font-size:1.55rem;line-height:1.25}.card span{font-size:.8rem;opacity:.75;display:block}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}th{font-weight:600;border-bottom:2px solid var(--line)!important}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .7rem;text-align:left;vertical-align:top}
@@ -376,8 +382,10 @@ PAGE = """<!DOCTYPE html>
 <h2 id="done">What was done</h2>{% if steps %}<table><thead><tr><th>stage</th><th>settings</th></tr></thead><tbody>
 {% for s in steps %}<tr><td>{{ s.name }}</td><td>{{ s.settings }}</td></tr>{% endfor %}</tbody></table>{% else %}<p class="quiet">The recipe lists no stages.</p>{% endif %}
 {% for n in notes %}<p>{{ n }}</p>{% endfor %}
-<h2 id="accuracy">Accuracy</h2>{% if table %}{% if plot %}<figure>{{ plot }}<figcaption>Held-out items; bars are 95 % intervals.{% if seeds > 1 %} Symbols are seeds.{% endif %}</figcaption></figure>{% endif %}
-{{ table }}<p class="quiet">Brackets hold 95 % intervals. A grade that failed is counted below and is never a zero.</p>{% else %}<p class="quiet">Nothing was evaluated.</p>{% endif %}
+<h2 id="accuracy">Accuracy</h2>{% if table or costs or gains %}{% if plot %}<figure>{{ plot }}<figcaption>Held-out items; bars are 95 % intervals.{% if seeds > 1 %} Symbols are seeds.{% endif %}</figcaption></figure>{% endif %}
+{{ table }}
+{% if gains %}<h3>Gains</h3><figure>{{ gain_plot }}<figcaption>Paired differences on the same items, with 95 % intervals; a bar that crosses the line at zero is no evidence of a difference.</figcaption></figure>{{ gains }}{% endif %}
+{% if costs %}<h3>What it took</h3>{{ costs }}{% endif %}<p class="quiet">Brackets hold 95 % intervals. A grade that failed is counted below and is never a zero.</p>{% else %}<p class="quiet">Nothing was evaluated.</p>{% endif %}
 <h2 id="curves">Training</h2>{% if curves %}<figure>{{ curves }}<figcaption>Every logged step; a dashed line is where a stage begins.</figcaption></figure>{% else %}<p class="quiet">No step was logged.</p>{% endif %}
 <h2 id="examples">Before and after</h2>{% for e in examples %}<details class="example"{% if loop.index < 3 %} open{% endif %}><summary>{{ e.name }}</summary><div class="pl">{{ e.body }}</div></details>
 {% else %}<p class="quiet">No example was kept.</p>{% endfor %}
@@ -392,13 +400,13 @@ def headline(
     rows:Sequence[Mapping], # summary rows
     names:Sequence[str]=("strict", "accuracy", "preference_accuracy"), # the first one measured at two stages is used
 )->list[dict]:              # stage, value and detail of each card
-    "One number a stage for the top of the page, at most six; seeds are averaged, and the interval then is left out."
+    "One number a stage for the top of the page, at most eight; seeds are averaged, and the interval then is left out."
     rows = [r for r in check_rows(rows) if r["value"] is not None and math.isfinite(r["value"])]
     stages_of = lambda m: in_order(r["stage"] for r in rows if r["metric"] == m)
-    names = [*names, *(m for m in in_order(r["metric"] for r in rows) if not any(w in m for w in COUNTED))]
+    names = [*names, *(m for m in in_order(r["metric"] for r in rows) if not is_count(m))]
     metric = next((m for m in names if len(stages_of(m)) > 1), next((m for m in names if stages_of(m)), None))
     cards = []
-    for stage in stages_of(metric)[:6]:
+    for stage in stages_of(metric)[:8]:
         mine = [r for r in rows if (r["stage"], r["metric"]) == (stage, metric)]
         mean = sum(r["value"] for r in mine)/len(mine)
         one = show_number(mine[0])
@@ -436,14 +444,17 @@ def report(
     for f in failures:
         if set(f) < {"kind", "reason", "n"}: raise ValueError(f"a failure needs kind, reason and n, got {f}")
     views = masks.items() if isinstance(masks, Mapping) else [(f"example {i + 1}", m) for i, m in enumerate(masks)]
-    drawable = any(r.get("low") is not None and r["value"] is not None for r in rows)
+    gains, costs = [r for r in rows if r["metric"].startswith("gain")], [r for r in rows if is_count(r["metric"])]
+    shares = [r for r in rows if r not in gains and r not in costs]
+    table = lambda some: Markup(accuracy_table(some).body) if some else ""
+    drawn = lambda some: Markup(to_svg(accuracy_plot(some))) if any(r.get("low") is not None and r["value"] is not None for r in some) else ""
     numbers = any(isinstance(v, float) and math.isfinite(v) for m in metrics for v in m.values())
     sections = [("done", "What was done"), ("accuracy", "Accuracy"), ("curves", "Training"), ("examples", "Before and after"), ("masks", "Masks"), ("failures", "Failures"), ("recipe", "Recipe")]
     safe = Environment(autoescape=True, finalize=lambda x: x if isinstance(x, Markup) else clean(x))
     page = safe.from_string(PAGE).render(
         title=title, style=Markup(STYLE), css=Markup(PAGE_CSS), sections=sections, lead=notes[:1], notes=notes[1:],
         cards=headline(rows), steps=stage_settings(recipe), seeds=len({r.get("seed") for r in rows}),
-        table=Markup(accuracy_table(rows).body) if rows else "", plot=Markup(to_svg(accuracy_plot(rows))) if drawable else "",
+        table=table(shares), plot=drawn(shares), gains=table(gains), gain_plot=drawn(gains), costs=table(costs),
         curves=Markup(to_svg(curves(metrics, smooth=max(1, len(metrics)//60), columns=3))) if numbers else "",
         examples=[dict(name=f"Example {i + 1}", body=Markup(show_example(e).body)) for i, e in enumerate(examples)],
         masks=[dict(name=name, body=Markup(m._repr_html_())) for name, m in views],
