@@ -271,7 +271,7 @@ class Forward:
         out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **{k: v for k, v in options.items() if k in self.accepts})
         if getattr(out, "past_key_values", None) is not cache:
             raise ValueError(f"{type(self.core).__name__} keeps no transformers cache: serve it and use EndpointEngine")
-        return out.logits[:, -1].float()
+        return out.logits[:, -1].float().to(ids.device)
 
     def refusal(
         self,
@@ -348,7 +348,7 @@ class LocalEngine:
         stopped = (lambda ids: find_stop(self.tokenizer.decode(ids[-tail:]), params.stop) >= 0) if params.stop else None
         with evaluating(self.model):
             for at in range(0, len(rows), self.batch_size):
-                decode_batch(self.forward, rows[at:at + self.batch_size], params, self.eos, roomy_cache(self.forward.core.config, params.max_new_tokens), self.model.device, stopped)
+                decode_batch(self.forward, rows[at:at + self.batch_size], params, self.eos, roomy_cache(self.forward.core.config, min(params.max_new_tokens, 256)), self.model.device, stopped)
 
 # %% ../nbs/11_generate.ipynb #bb808661
 SYSTEM_PROMPT = "You are a materials scientist." # the published default
