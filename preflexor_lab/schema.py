@@ -65,7 +65,8 @@ class StageSpec(Strict):
     "One stage: make data with the model of that moment, then train on it."
     kind: Literal["pretrain", "sft", "rft", "orpo", "dpo", "exo"] = Field(description="pretrain: Phase 0; orpo: Phase I; dpo, exo: Phase II; sft, rft: controls")
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="default: the kind")
-    pairs: int = Field(400, ge=1, description="questions turned into pairs, over all rounds")
+    questions: int = Field(400, ge=1, description="questions asked, over all rounds; those with a wrong answer become pairs")
+    start: str | None = Field(None, description="stage whose weights this one starts from; default: the one before (controls: base)")
     rounds: int = Field(1, ge=1, description="generate, train, generate again with the new weights")
     chosen: Literal["teacher", "own"] = Field("teacher", description="own: the model's best correct sample (no gold text is trained)")
     samples: int = Field(1, ge=1, description="answers sampled per question")
