@@ -8,7 +8,6 @@ __all__ = ['KEEP_LOGITS', 'LogitShape', 'chunked_logps', 'token_logps', 'reduce_
 
 # %% ../nbs/03_losses.ipynb #02999848
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -217,6 +216,16 @@ def _logit_shape(model, temperature):
     return LogitShape(scale, get('final_logit_softcapping'), temperature)
 
 # %% ../nbs/03_losses.ipynb #87999c2d
+def _matrix(head):
+    "The (weight, bias) that a head multiplies by, or None when it is not just that."
+    plain = lambda m: isinstance(m, nn.Linear) and type(m).forward is nn.Linear.forward and isinstance(vars(m).get('forward'), _Scorer|None)
+    if plain(head): return head.weight, head.bias
+    rows = getattr(head, 'token_adapter', None)        # PEFT's trainable_token_indices
+    base = getattr(rows, 'base_layer', None)
+    if not plain(base) or base.bias is not None: return None
+    frozen = head.disable_adapters or rows.disable_adapters or rows.merged or not rows.active_adapters
+    return (base.weight if frozen else rows.get_merged_weights(rows.active_adapters)), None
+
 def _module_logps(
     head,         # callable, hidden states to raw logits
     hidden,       # (N, H)
@@ -236,43 +245,36 @@ def _module_logps(
 
 # %% ../nbs/03_losses.ipynb #bfb4e31c
 class _Scorer:
-    "Stands in for a head's `forward` during one call of the model: scores `labels` and returns (B, T, 1) instead of (B, T, V)."
+    "Stands in for a head's `forward` while a model runs: scores `labels`, and hands back (B, T, 1) in place of (B, T, V)."
     def __init__(self, head, labels, shape, vocab, **tiles):
-        self.head, self.forward, self.labels, self.shape, self.vocab, self.tiles, self.logps = head, head.forward, labels, shape, vocab, tiles, None
-        self.plain = isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward and 'forward' not in vars(head)
+        self.head, self.labels, self.shape, self.vocab, self.tiles, self.logps = head, labels, shape, vocab, tiles, None
+        self.own, self.forward = vars(head).get('forward'), head.forward
+
+    def __enter__(self): self.head.forward = self
+
+    def __exit__(self, *_):
+        if self.own is None: del self.head.forward
+        else: self.head.forward = self.own
 
     def __call__(self, hidden, *args, **kwargs):
         b, t = self.labels.shape
-        hidden = hidden[:,-t:]                                            # prompt-learning adapters prepend virtual tokens
-        labels = self.labels[:,1:].to(hidden.device)
-        counts = labels != -100
-        out = hidden.new_zeros((b, t), dtype=_wide(hidden))
+        hidden, labels = hidden[:,-t:], self.labels[:,1:].to(hidden.device)   # prompt-learning adapters prepend virtual tokens
+        counts, out = labels != -100, hidden.new_zeros((b, t), dtype=_wide(hidden))
         h, y = hidden[:,:-1][counts], labels[counts]
-        if self.plain:
-            h, y = h.to(self.head.weight.device), y.to(self.head.weight.device)
-            shape = self.shape
-            x = chunked_logps(h, self.head.weight, y, self.head.bias, temperature=shape.temperature, scale=shape.scale, softcap=shape.softcap, **self.tiles)
+        if matrix := _matrix(self.head):                                      # asked for here, where FSDP has gathered it
+            (weight, bias), shape = matrix, self.shape
+            x = chunked_logps(h.to(weight.device), weight, y.to(weight.device), bias, temperature=shape.temperature, scale=shape.scale, softcap=shape.softcap, **self.tiles)
         else: x = _module_logps(self.forward, h, y, self.shape, max(1, min(self.tiles['chunk_tokens'], KEEP_LOGITS//self.vocab)))
-        scored = out[:,1:].masked_scatter(counts, x.to(out))              # keeps the graph when nothing counts
-        self.logps = torch.cat([out[:,:1], scored], 1)
-        return self.logps[...,None]
+        self.logps = torch.cat([out[:,:1], out[:,1:].masked_scatter(counts, x.to(out))], 1) # keeps the graph when nothing counts
+        return (self.logps-1)[...,None]
 
     def check(self, logits):
         "The model's own treatment of its logits must be the scale and softcap we know."
-        seen, want = logits.float(), LogitShape(self.shape.scale, self.shape.softcap)(self.logps.detach().float()[...,None].clone())[0]
-        if seen.shape != want.shape or not torch.allclose(seen.detach().to(want.device), want, rtol=1e-2, atol=1e-3, equal_nan=True):
-            raise ValueError("token_logps does not know how this model turns its head's output into logits: "
-                             "it is neither logit_scale, logits_scaling nor final_logit_softcapping of its config; use a model that has only those")
-
-@contextmanager
-def _replaced(head, forward):
-    "Call `forward` in place of the head, for the length of the block."
-    own = vars(head).get('forward')
-    head.forward = forward
-    try: yield
-    finally:
-        if own is None: del head.forward
-        else: head.forward = own
+        if self.logps is None: raise ValueError("token_logps: the model did not call its head (get_output_embeddings) during forward; use a causal language model of transformers")
+        want = LogitShape(self.shape.scale, self.shape.softcap)((self.logps.detach().float()-1)[...,None])[0]
+        if logits.shape != want.shape or not torch.allclose(logits.detach().float().to(want.device), want, rtol=1e-2, atol=1e-3, equal_nan=True):
+            raise ValueError("token_logps does not know how this model turns its head's output into logits: it is none of logit_scale, "
+                             "output_multiplier, lm_head_multiplier, 1/logits_scaling and final_logit_softcapping; use another model")
 
 # %% ../nbs/03_losses.ipynb #fc4e59ee
 def token_logps(
@@ -298,7 +300,7 @@ def token_logps(
         extra['position_ids'] = (attention_mask.long().cumsum(-1)-1).clamp(min=0)
     scorer = _Scorer(head, labels, _logit_shape(inner, temperature), inner.config.get_text_config().vocab_size,
                      chunk_tokens=chunk_tokens, chunk_vocab=chunk_vocab, keep_logits=keep_logits)
-    with _replaced(head, scorer):
+    with scorer:
         out = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **extra)
     logits = out.logits if hasattr(out, 'logits') else out[0]
     scorer.check(logits)
@@ -344,7 +346,7 @@ def log1mexp(
     y = x.clamp(max=-edge)
     low, high = y.clamp(max=-math.log(2)), y.clamp(min=-math.log(2))     # each branch sees only numbers that are safe for it
     out = torch.where(y < -math.log(2), torch.log1p(-low.exp()), torch.log(-torch.expm1(high)))
-    return out - (x-y)/edge
+    return out - (x.clamp(min=-edge)+edge)/edge
 
 # %% ../nbs/03_losses.ipynb #85f5e699
 def _positive(name, value):
