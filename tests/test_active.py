@@ -1,6 +1,5 @@
 "The published training script from end to end, a killed loop, and a loop of two processes."
-import json, os, random, subprocess, sys, textwrap, time, types
-from functools import partial
+import json, os, random, subprocess, sys, types
 from pathlib import Path
 
 import pytest
@@ -150,68 +149,78 @@ from preflexor_lab import active
 from preflexor_lab.generate import LocalEngine
 from preflexor_lab.models import small_model, train_tokenizer, weights_hash
 from peft import LoraConfig, get_peft_model
-folder, die, adapter = sys.argv[1], sys.argv[2], sys.argv[3] == "lora"
-tokenizer = train_tokenizer([f"{a} + {b} = {a+b}" for a in range(10) for b in range(10)], 300)
 
-def strike(where):
-    "Die like a machine that loses power, once."
-    flag = Path(folder + ".died")
-    if where == die and not flag.exists():
-        flag.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+def loop(folder, die, adapter):
+    tokenizer = train_tokenizer([f"{a} + {b} = {a+b}" for a in range(10) for b in range(10)], 300)
+    def strike(where):
+        "Die like a machine that loses power, once."
+        flag = Path(folder + ".died")
+        if where == die and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def generate_dataset(generate_GPT, topics, model, tokenizer, **kw):
-    prompts = [f"{random.randrange(10)} + {random.randrange(10)} =" for _ in range(topics)]
-    own = LocalEngine(model, tokenizer).generate(prompts, max_new_tokens=6, temperature=1.0)
-    strike(f"generating")
-    return datasets.Dataset.from_dict(dict(prompt=prompts, chosen=[" " + str(eval_sum(p)) for p in prompts], rejected=[c.text or " none" for c, in own]))
-def eval_sum(p): a, b = (int(x) for x in p.split() if x.isdigit()); return a + b
+    def generate_dataset(generate_GPT, topics, model, tokenizer, **kw):
+        sums = [(random.randrange(10), random.randrange(10)) for _ in range(topics)]
+        prompts = [f"{a} + {b} =" for a, b in sums]
+        own = LocalEngine(model, tokenizer).generate(prompts, max_new_tokens=6, temperature=1.0)
+        return datasets.Dataset.from_dict(dict(prompt=prompts, chosen=[f" {a+b}" for a, b in sums], rejected=[c.text or " none" for c, in own]))
 
-write = active._write_whole
-def torn(path, fill):
-    "Die with a half-written folder."
-    def half(part):
-        fill(part)
-        strike("saving " + path.name)
-    return write(path, half)
-active._write_whole = torn
+    write = active._write_whole
+    def torn(path, fill):
+        "Die with a half-written folder."
+        def half(part):
+            fill(part)
+            strike("saving " + path.name)
+        return write(path, half)
+    active._write_whole = torn
 
-model = small_model(tokenizer, hidden=32, layers=2, heads=4, max_length=64)
-if adapter:
-    torch.manual_seed(0)
-    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-args = active.ORPOConfig(output_dir=folder, per_device_train_batch_size=2, learning_rate=3e-3, logging_steps=1, lr_scheduler_type="cosine", max_length=64,
-                         save_strategy="epoch", use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True)
-trainer = active.PRefLexORORPOTrainer(model=model, args=args, tokenizer=tokenizer, n_steps=3, topics=4, rounds=3, generate_dataset=generate_dataset,
-                                      only_include_wrong_answers=False, resume=True)
-trainer.run(on_round=lambda t: strike(f"after round {t.progress.round}"))
-print("RESULT", weights_hash(trainer.model), trainer.progress.step)
+    model = small_model(tokenizer, hidden=32, layers=2, heads=4, max_length=64)
+    if adapter == "lora":
+        torch.manual_seed(0)
+        model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    args = active.ORPOConfig(output_dir=folder, per_device_train_batch_size=2, learning_rate=3e-3, logging_steps=1, lr_scheduler_type="cosine", max_length=64,
+                             save_strategy="epoch", use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True)
+    trainer = active.PRefLexORORPOTrainer(model=model, args=args, tokenizer=tokenizer, n_steps=3, topics=4, rounds=3, generate_dataset=generate_dataset,
+                                          only_include_wrong_answers=False, resume=True)
+    trainer.run(on_round=lambda t: strike(f"after round {t.progress.round}"))
+    Path(folder, "RESULT").write_text(f"{weights_hash(trainer.model)} {trainer.progress.step}")
+
+root, cases = sys.argv[1], [c.split(":") for c in sys.argv[2:]]
+for name, die, adapter in cases:           # each attempt is a process of its own, forked before any tensor is computed
+    for attempt in range(2):
+        if (pid := os.fork()) == 0:
+            try: loop(f"{root}/{name}", die, adapter)
+            except BaseException:
+                import traceback; traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        if os.WIFEXITED(status):
+            if os.WEXITSTATUS(status): sys.exit(f"{name} failed")
+            break
+        print("KILLED", name, os.WTERMSIG(status), flush=True)
 """
 
 
-def loop(tmp_path, name, die="never", adapter="full"):
-    "Run the loop in a process of its own until it ends; returns its result line and its metrics without times."
-    script = tmp_path/"loop.py"
-    script.write_text(textwrap.dedent(LOOP))
-    for _ in range(3):
-        done = subprocess.run([sys.executable, str(script), str(tmp_path/name), die, adapter], capture_output=True, text=True, timeout=300)
-        if done.returncode == 0: break
-        assert done.returncode == -9, done.stderr[-2000:]
-    lines = [json.loads(l) for l in (tmp_path/name/"metrics.jsonl").read_text().splitlines()]
-    clean = [{k: v for k, v in e.items() if not any(w in k for w in ("runtime", "seconds", "per_second"))} for e in lines]
-    return [l for l in done.stdout.splitlines() if l.startswith("RESULT")][0], clean
+def outcome(folder):
+    "Final weights and steps, and the metrics without times."
+    lines = [json.loads(l) for l in (folder/"metrics.jsonl").read_text().splitlines()]
+    return (folder/"RESULT").read_text(), [{k: v for k, v in e.items() if not any(w in k for w in ("runtime", "seconds", "per_second"))} for e in lines]
 
 
 def test_killed_loop_ends_like_an_undisturbed_one(tmp_path):
-    whole = loop(tmp_path, "whole")
-    assert whole[0].endswith(" 9")
-    for i, die in enumerate(("after round 1", "saving round-0002", "saving next")):
-        assert loop(tmp_path, f"cut{i}", die) == whole, die
-        assert (tmp_path/f"cut{i}.died").exists()
-
-
-def test_killed_loop_with_adapter(tmp_path):
-    assert loop(tmp_path, "cut", "after round 2", "lora") == loop(tmp_path, "whole", adapter="lora")
+    "Killed after a round, with a half-written round, with half-written data, and with an adapter instead of full weights."
+    cuts = ("after round 1", "saving round-0002", "saving next")
+    cases = ["whole:never:full", *(f"cut{i}:{die}:full" for i, die in enumerate(cuts)), "adapter:never:lora", "cutlora:after round 2:lora"]
+    script = tmp_path/"loop.py"
+    script.write_text(LOOP)
+    done = subprocess.run([sys.executable, str(script), str(tmp_path), *cases], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line for line in done.stdout.splitlines() if line.startswith("KILLED")] == [f"KILLED {n} 9" for n in ("cut0", "cut1", "cut2", "cutlora")]
+    whole, adapter = outcome(tmp_path/"whole"), outcome(tmp_path/"adapter")
+    assert whole[0].endswith(" 9") and whole[0] != adapter[0]
+    for i, die in enumerate(cuts): assert outcome(tmp_path/f"cut{i}") == whole, die
+    assert outcome(tmp_path/"cutlora") == adapter
 
 
 # ---- two processes --------------------------------------------------------------------------------------------------
@@ -241,7 +250,7 @@ def test_two_processes_share_data_and_weights(tmp_path):
     script = tmp_path/"pair.py"
     script.write_text(PAIR)
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631", str(script), str(tmp_path/"out")]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = sorted(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RESULT"))
     assert [r[0] for r in rows] == ["2", "2"]                              # the world really has two processes
