@@ -163,12 +163,13 @@ def shared_rows(
 
 def branch_mask(
     segments:torch.Tensor, # (B, T)
-    dtype:torch.dtype,     # of the model's attention scores
-)->torch.Tensor:           # (B, 1, T, T) added to the scores: 0 where attention is allowed
+    dtype:torch.dtype|None=None, # of the model's attention scores; None: a mask of booleans
+)->torch.Tensor:           # (B, 1, T, T) True, or 0 to be added to the scores, where attention is allowed
     "A token sees what is before it in its own segment and in segment 0."
     t = segments.shape[1]
     causal = torch.ones(t, t, dtype=torch.bool, device=segments.device).tril()
     seen = causal & ((segments[:,None,:] == 0) | (segments[:,None,:] == segments[:,:,None]))
+    if dtype is None: return seen[:,None]
     return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:,None]
 
 # %% ../nbs/30_orpo.ipynb #78f24e08
@@ -273,7 +274,7 @@ def pair_logps(self:PreferenceTrainer, model, batch):
     if self.shared:
         segments = batch["segments"]
         side, text = torch.stack([trained & (segments == 1), trained & (segments == 2)]), segments <= 1
-        mask = branch_mask(segments, next(model.parameters()).dtype)
+        mask = branch_mask(segments, None if self.is_fsdp_enabled else self.model.dtype) # FSDP casts scores by itself, and booleans fit any
         model = _Masked(model, attention_mask=mask, position_ids=batch["position_ids"])
         batch = dict(batch, attention_mask=torch.ones_like(labels))
     else:
@@ -292,13 +293,13 @@ def choose_layout(self:PreferenceTrainer, data, least=0.15, longest=1024)->bool:
     asked, n = self.pairs.share_prompts, len(data)
     saved = sum(data.prompts)/sum(data.lengths)
     fits = self.model.config._attn_implementation in ("sdpa", "eager") and not data.holes and min(data.prompts) > 0
-    if asked is False or (asked is None and not (fits and saved >= least and sum(data.lengths)/n*(1-saved) <= longest)): return False
-    rows, sums, was = [data.unmasked(i) for i in range(min(4, n))], [], self.model.training
-    self.model.eval()
+    if asked is False or (asked is None and not (fits and not self.is_deepspeed_enabled and saved >= least and sum(data.lengths)/n*(1-saved) <= longest)): return False
+    rows, sums, was, device = [data.unmasked(i) for i in range(min(4, n))], [], self.model.training, next(self.model.parameters()).device
+    self.model.to(self.args.device).eval()
     for self.shared in (False, True) if fits else ():
         batch = self._prepare_inputs(self.collate(rows))
         with torch.no_grad(), self.accelerator.autocast(): sums.append(self.pair_logps(self.model, batch)[0].sum(-1))
-    self.model.train(was)
+    self.model.to(device).train(was)
     tolerance = 1e-3 if self.model.dtype == torch.float32 and not (self.args.bf16 or self.args.fp16) else 5e-2
     same = fits and torch.allclose(*sums, rtol=tolerance, atol=tolerance)
     if asked and not same: raise ValueError("share_prompts=True, but this model or dataset does not allow it (attention kernel, inserted thinking, empty prompts or different log-probabilities): leave it at None")
