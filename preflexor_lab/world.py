@@ -126,6 +126,7 @@ def make_item(
     rng:random.Random,  # source of every choice
     hops:int,           # references to follow, 0…10
     split:str|None=None, # 'train', 'valid' or 'test'; None takes what comes
+    distractors:tuple[int,int]=(1,3), # chains that have nothing to do with the question, from and to
 )->WorldItem:
     "A random item; raises ValueError on impossible hops, or on fewer than two hops outside training."
     if not 0 <= hops <= 10: raise ValueError(f"hops must be between 0 and 10, got {hops}: there are {len(MATERIALS)} materials to share")
@@ -136,7 +137,7 @@ def make_item(
         facts, used = make_chain(rng, names[:hops+1]), hops+1
         signature = " ".join([facts[0][1]] + [v.split()[1] for _, v in facts[1:]])
         if split is None or split_of(signature) == split: break
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(*distractors)):
         size = rng.randint(1, 4)
         facts += make_chain(rng, names[used:used+size])
         used += size
