@@ -118,7 +118,7 @@ def read_file(
         else: texts = [(name, text)]
         if len(text) > LONG_LINE and (longest := max(map(len, text.split("\n")))) > LONG_LINE:
             problems.append(Problem(name, f"it has a line of {longest:,} characters; read, but cut at spaces and not at sentences"))
-    documents = [Document(source, clean, kind) for source, raw in texts if (clean := neutralise(clean_text(raw, "txt" if len(raw) > 20 * LONG_LINE else kind)))]
+    documents = [Document(source, clean, kind) for source, raw in texts if (clean := neutralise(clean_text(raw, kind)))]
     if not documents: raise BadFile("it is empty")
     return documents, problems
 
@@ -317,13 +317,19 @@ class CorpusIndex:
 # %% ../nbs/12_retrieval.ipynb #2a16713b
 def _bm25(nodes:Sequence[Node], folder:Path|None):
     "A BM25 search over nodes, kept in `folder` or read from there."
+    import bm25s
     from llama_index.core.schema import TextNode
+    from llama_index.core.vector_stores.utils import node_to_metadata_dict
     from llama_index.retrievers.bm25 import BM25Retriever
     for name in ("bm25s", "llama_index.retrievers.bm25.base"): logging.getLogger(name).setLevel(logging.ERROR)
-    if folder is not None and folder.is_dir(): retriever = BM25Retriever.from_persist_dir(str(folder))
+    passages = [TextNode(text=n.text, id_=str(i)) for i, n in enumerate(nodes)]
+    if folder is not None and folder.is_dir():
+        kept = bm25s.BM25.load(str(folder), load_corpus=False) # the passages are kept once, in nodes.jsonl
+        kept.corpus = [node_to_metadata_dict(p) | {"node_id": p.node_id} for p in passages]
+        retriever = BM25Retriever(existing_bm25=kept, similarity_top_k=1)
     else:
-        retriever = BM25Retriever.from_defaults(nodes=[TextNode(text=n.text, id_=str(i)) for i, n in enumerate(nodes)], similarity_top_k=1, verbose=False)
-        if folder is not None: retriever.persist(str(folder))
+        retriever = BM25Retriever.from_defaults(nodes=passages, similarity_top_k=1)
+        if folder is not None: retriever.bm25.save(str(folder), show_progress=False)
 
     def search(query, k):
         retriever.similarity_top_k = k
