@@ -82,6 +82,7 @@ class Sections:
     complete:bool = False        # thinking is there and every marker has its partner
     notes:tuple[str, ...] = ()   # what was odd
 
+# %% ../nbs/01_tokens.ipynb #08bae309
 def find_markers(
     text:str,       # any text
     names:list[str],# sections to look for
@@ -93,7 +94,7 @@ def find_markers(
     pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
     return [(m.start(), m.end(), *table[m[0]]) for m in re.finditer(pattern, text)]
 
-# %% ../nbs/01_tokens.ipynb #08bae309
+# %% ../nbs/01_tokens.ipynb #0e333328
 def regions(
     events:list,  # `find_markers` of one section
     borders:list, # `find_markers` of all sections that a loose end may close
@@ -120,6 +121,7 @@ def regions(
         notes.append(f"{name}: end without start")
     return sorted(out), [h[:2] for h in holes], notes
 
+# %% ../nbs/01_tokens.ipynb #01cc99cb
 def without(
     text:str,    # the whole text
     a:int,       # first character to read
@@ -172,6 +174,7 @@ def bare(
     "Text without the loose markers in it and the white space around it."
     return re.sub("|".join(map(re.escape, sorted(markers.all(), key=len, reverse=True))), "", text).strip()
 
+# %% ../nbs/01_tokens.ipynb #836daf43
 def other_sections(
     text:str,        # the whole text
     begin:int,       # where the answer begins
@@ -224,6 +227,7 @@ def occurrence(
     gap = re.escape(ESCAPE) + "*"
     return re.compile("|".join(f"({re.escape(m[0])}){after}(?={gap}{gap.join(map(re.escape, m[1:]))})" for m in sorted(set(markers.all()))))
 
+# %% ../nbs/01_tokens.ipynb #223a4da6
 def neutralise(
     text:str,                     # text from outside
     markers:Markers|Mapping=MARKERS, # the markers to use, or a plain map

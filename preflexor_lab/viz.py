@@ -34,6 +34,7 @@ STYLE = """<style>
 .pl mark{color:inherit;border-radius:.2rem;padding:0 .05rem}.pl mark.minus{border-bottom:2px solid #c2502e}.pl mark.plus{border-bottom:2px solid #14825e}
 </style>"""
 
+# %% ../nbs/60_viz.ipynb #652feb80
 @dataclass(frozen=True, repr=False)
 class View:
     "Something to look at: `body` is escaped HTML, `text` the same for a terminal, `markdown` for a README (may be empty)."
@@ -46,6 +47,7 @@ class View:
     def __str__(self)->str: return self.text
     def __repr__(self)->str: return self.text
 
+# %% ../nbs/60_viz.ipynb #ab6a707d
 def clean(
     x, # anything
 )->str: # safe to print in a terminal
@@ -90,7 +92,8 @@ def show_trace(
     "A question, its rounds and the final answer; what was odd is noted where it happened."
     body, lines = box("question", "question", trace.question), [f"[question] {trace.question}"]
     for i, r in enumerate(trace.rounds, 1):
-        parts = [("thinking", "thinking", r.thinking), ("answer", "answer", r.answer), ("reflection", "critique", r.critique), ("thinking", "improved thinking", r.improved_thinking)]
+        parts = [("thinking", "thinking", r.thinking), ("answer", "answer", r.answer), ("reflection", "critique", r.critique),
+                 ("thinking", "improved thinking", r.improved_thinking)]
         shown = [p for p in parts if p[2] or p[1] == "answer"]
         notes = "".join(f'<span class="note">{esc(n)}</span>' for n in (*r.notes, *([] if r.complete else ["incomplete"])))
         body += f'<div class="round"><b>Round {i}</b> <small>{r.tokens:,} tokens</small> {notes}{"".join(box(*p) for p in shown)}</div>'
@@ -148,6 +151,7 @@ def show_number(
     known = interval and low is not None and high is not None and not (math.isnan(low) or math.isnan(high)) and (low, high) != (v, v)
     return f(v) + (" points" if share and gain else " %" if share else "") + (f" [{f(low)}, {f(high)}]" if known else "")
 
+# %% ../nbs/60_viz.ipynb #72a05846
 def check_rows(
     rows:Sequence[Mapping], # summary rows
 )->list[dict]:              # the same, checked
@@ -163,7 +167,7 @@ def in_order(
     "Distinct values, first come first."
     return list(dict.fromkeys(values))
 
-# %% ../nbs/60_viz.ipynb #72a05846
+# %% ../nbs/60_viz.ipynb #ed56b3fc
 def accuracy_table(
     rows:Sequence[Mapping],            # summary rows; extra keys are ignored
     metrics:Sequence[str]|None=None,   # columns; None: all, in order of appearance
@@ -187,7 +191,8 @@ def accuracy_table(
     left, right = 'style="text-align:left;padding:.25rem .7rem"', 'style="text-align:right;padding:.25rem .7rem;white-space:nowrap"'
     cell = lambda c: re.sub(r" (\[.*\])$", r"<br><small>\1</small>", esc(c))
     tag = lambda t, cs: "<tr>" + "".join(f"<{t} {left if i == 0 else right}>{cell(c) if t == 'td' and i else esc(c)}</{t}>" for i, c in enumerate(cs)) + "</tr>"
-    body = f'<div style="overflow-x:auto"><table style="border-collapse:collapse"><thead>{tag("th", head)}</thead><tbody>{"".join(tag("td", r) for r in table)}</tbody></table></div>'
+    inner = f'<thead>{tag("th", head)}</thead><tbody>{"".join(tag("td", r) for r in table)}</tbody>'
+    body = f'<div style="overflow-x:auto"><table style="border-collapse:collapse">{inner}</table></div>'
     md = lambda cs: "| " + " | ".join(esc(c).replace("|", "\\|").replace("\n", " ") for c in cs) + " |"
     width = [max(len(r[i]) for r in [head, *table]) for i in range(len(head))]
     text = "\n".join(clean("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, width)))) for r in [head, *table])
@@ -214,6 +219,7 @@ def new_figure(
         ax.spines[["top", "right"]].set_visible(False); ax.grid(alpha=.25); ax.set_axisbelow(True)
     return fig, axes
 
+# %% ../nbs/60_viz.ipynb #afba02c6
 def plain(
     text, # a label from outside
 )->str:   # the same, short, and never read as a formula by matplotlib
@@ -324,6 +330,7 @@ def side(
     notes = "".join(f'<span class="note">{esc(n)}</span>' for n in split_sections(content).notes)
     return f"<h4>{esc(label)}</h4>{show_certificate(cert, content).body}{notes}"
 
+# %% ../nbs/60_viz.ipynb #9f01cc99
 def show_example(
     example:Mapping, # question, before and after; optionally answer, certificates and labels
 )->View:
@@ -378,20 +385,34 @@ PAGE = """<!DOCTYPE html>
 <title>{{ title }}</title>{{ style }}<style>{{ css }}</style></head><body><main>
 <header><h1>{{ title }}</h1>{% for n in lead %}<p class="lead">{{ n }}</p>{% endfor %}
 <nav>{% for id, name in sections %}<a href="#{{ id }}">{{ name }}</a>{% endfor %}</nav></header>
-{% if cards %}<div class="cards">{% for c in cards %}<div class="card"><span>{{ c.stage }}</span><b>{{ c.value }}</b><span>{{ c.detail }}</span></div>{% endfor %}</div>{% endif %}
-<h2 id="done">What was done</h2>{% if steps %}<table><thead><tr><th>stage</th><th>settings</th></tr></thead><tbody>
-{% for s in steps %}<tr><td>{{ s.name }}</td><td>{{ s.settings }}</td></tr>{% endfor %}</tbody></table>{% else %}<p class="quiet">The recipe lists no stages.</p>{% endif %}
+{% if cards %}<div class="cards">{% for c in cards %}
+<div class="card"><span>{{ c.stage }}</span><b>{{ c.value }}</b><span>{{ c.detail }}</span></div>{% endfor %}</div>{% endif %}
+<h2 id="done">What was done</h2>
+{% if steps %}<table><thead><tr><th>stage</th><th>settings</th></tr></thead><tbody>
+{% for s in steps %}<tr><td>{{ s.name }}</td><td>{{ s.settings }}</td></tr>{% endfor %}</tbody></table>
+{% else %}<p class="quiet">The recipe lists no stages.</p>{% endif %}
 {% for n in notes %}<p>{{ n }}</p>{% endfor %}
-<h2 id="accuracy">Accuracy</h2>{% if table or costs or gains %}{% if plot %}<figure>{{ plot }}<figcaption>Held-out items; bars are 95 % intervals.{% if seeds > 1 %} Symbols are seeds.{% endif %}</figcaption></figure>{% endif %}
+<h2 id="accuracy">Accuracy</h2>
+{% if plot %}<figure>{{ plot }}<figcaption>Held-out items; bars are 95 % intervals.{% if seeds > 1 %} Symbols are seeds.{% endif %}</figcaption></figure>{% endif %}
 {{ table }}
-{% if gains %}<h3>Gains</h3><figure>{{ gain_plot }}<figcaption>Paired differences on the same items, with 95 % intervals; a bar that crosses the line at zero is no evidence of a difference.</figcaption></figure>{{ gains }}{% endif %}
-{% if costs %}<h3>What it took</h3>{{ costs }}{% endif %}<p class="quiet">Brackets hold 95 % intervals. A grade that failed is counted below and is never a zero.</p>{% else %}<p class="quiet">Nothing was evaluated.</p>{% endif %}
-<h2 id="curves">Training</h2>{% if curves %}<figure>{{ curves }}<figcaption>Every logged step; a dashed line is where a stage begins.</figcaption></figure>{% else %}<p class="quiet">No step was logged.</p>{% endif %}
-<h2 id="examples">Before and after</h2>{% for e in examples %}<details class="example"{% if loop.index < 3 %} open{% endif %}><summary>{{ e.name }}</summary><div class="pl">{{ e.body }}</div></details>
-{% else %}<p class="quiet">No example was kept.</p>{% endfor %}
-<h2 id="masks">Masks as trained</h2>{% for m in masks %}<h4>{{ m.name }}</h4>{{ m.body }}{% else %}<p class="quiet">No mask was kept.</p>{% endfor %}
-<h2 id="failures">Failures</h2>{% if failures %}<p>{{ failed }} failed, by kind and reason. None of them is counted as a wrong answer.</p><table><thead><tr><th>kind</th><th>reason</th><th>count</th></tr></thead><tbody>
-{% for f in failures %}<tr><td>{{ f.kind }}</td><td>{{ f.reason }}</td><td>{{ f.n }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>Nothing failed: no generation, vote or grade ended in an error.</p>{% endif %}
+{% if gains %}<h3>Gains</h3><figure>{{ gain_plot }}<figcaption>Paired differences on the same items, with 95 % intervals;
+a bar that crosses the line at zero is no evidence of a difference.</figcaption></figure>{{ gains }}{% endif %}
+{% if costs %}<h3>What it took</h3>{{ costs }}{% endif %}
+{% if table or gains or costs %}<p class="quiet">Brackets hold 95 % intervals. A grade that failed is counted below and is never a zero.</p>
+{% else %}<p class="quiet">Nothing was evaluated.</p>{% endif %}
+<h2 id="curves">Training</h2>
+{% if curves %}<figure>{{ curves }}<figcaption>Every logged step; a dashed line is where a stage begins.</figcaption></figure>
+{% else %}<p class="quiet">No step was logged.</p>{% endif %}
+<h2 id="examples">Before and after</h2>
+{% for e in examples %}<details class="example"{% if loop.index < 3 %} open{% endif %}><summary>{{ e.name }}</summary>
+<div class="pl">{{ e.body }}</div></details>{% else %}<p class="quiet">No example was kept.</p>{% endfor %}
+<h2 id="masks">Masks as trained</h2>
+{% for m in masks %}<h4>{{ m.name }}</h4>{{ m.body }}{% else %}<p class="quiet">No mask was kept.</p>{% endfor %}
+<h2 id="failures">Failures</h2>
+{% if failures %}<p>{{ failed }} failed, by kind and reason. None of them is counted as a wrong answer.</p>
+<table><thead><tr><th>kind</th><th>reason</th><th>count</th></tr></thead><tbody>
+{% for f in failures %}<tr><td>{{ f.kind }}</td><td>{{ f.reason }}</td><td>{{ f.n }}</td></tr>{% endfor %}</tbody></table>
+{% else %}<p>Nothing failed: no generation, vote or grade ended in an error.</p>{% endif %}
 <h2 id="recipe">Recipe</h2><p class="quiet">The run, fully resolved: the same file gives the same run.</p><pre>{{ recipe }}</pre>
 </main></body></html>"""
 
@@ -415,12 +436,17 @@ def headline(
         cards.append(dict(stage=stage, value=show_number(dict(metric=metric, value=mean), interval=False), detail=f"{metric} {detail}{f', n = {n}' if n else ''}"))
     return cards
 
+# %% ../nbs/60_viz.ipynb #f42495ef
 def stage_settings(
     recipe:Mapping, # resolved recipe
 )->list[dict]:      # name and settings of every stage and control
     "The stages of a recipe as lines for people: nested settings that are off are left out."
-    def say(d): return " · ".join(f"{k} {'(' + say(v) + ')' if isinstance(v, Mapping) else v}" for k, v in d.items() if v not in (None, False, {}, []) and k not in ("name", "kind"))
-    def line(s, what): return dict(name=f"{s.get('name') or s.get('kind') or 'stage'}{what}", settings=say(s)) if isinstance(s, Mapping) else dict(name=f"{s}{what}", settings="")
+    def say(d):
+        on = {k: v for k, v in d.items() if v not in (None, False, {}, []) and k not in ("name", "kind")}
+        return " · ".join(f"{k} ({say(v)})" if isinstance(v, Mapping) else f"{k} {v}" for k, v in on.items())
+    def line(s, what):
+        if not isinstance(s, Mapping): return dict(name=f"{s}{what}", settings="")
+        return dict(name=f"{s.get('name') or s.get('kind') or 'stage'}{what}", settings=say(s))
     return [line(s, "") for s in recipe.get("stages") or []] + [line(s, " (control)") for s in recipe.get("controls") or []]
 
 # %% ../nbs/60_viz.ipynb #0be0ee02
@@ -449,7 +475,8 @@ def report(
     table = lambda some: Markup(accuracy_table(some).body) if some else ""
     drawn = lambda some: Markup(to_svg(accuracy_plot(some))) if any(r.get("low") is not None and r["value"] is not None for r in some) else ""
     numbers = any(isinstance(v, float) and math.isfinite(v) for m in metrics for v in m.values())
-    sections = [("done", "What was done"), ("accuracy", "Accuracy"), ("curves", "Training"), ("examples", "Before and after"), ("masks", "Masks"), ("failures", "Failures"), ("recipe", "Recipe")]
+    sections = [("done", "What was done"), ("accuracy", "Accuracy"), ("curves", "Training"), ("examples", "Before and after"),
+                ("masks", "Masks"), ("failures", "Failures"), ("recipe", "Recipe")]
     safe = Environment(autoescape=True, finalize=lambda x: x if isinstance(x, Markup) else clean(x))
     page = safe.from_string(PAGE).render(
         title=title, style=Markup(STYLE), css=Markup(PAGE_CSS), sections=sections, lead=notes[:1], notes=notes[1:],
