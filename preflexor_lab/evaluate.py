@@ -211,7 +211,7 @@ def answer_text(
     return ' '.join(split_sections(response, markers).answer.lower().split())
 
 # %% ../nbs/22_evaluate.ipynb #1ec65f04
-def _rows(per_item, k, label, prefix, seed):
+def _rows(per_item, label, prefix, seed):
     "Summary rows of the metrics that items carry: Wilson for single samples, item bootstrap otherwise."
     rows, names = [], list(per_item[0]['values']) if per_item else []
     for name in names:
@@ -254,14 +254,17 @@ def evaluate(
     count, start = _counter(engine), time.perf_counter()
     prompts, options = [prompt(i) for i in items], dict(n=k, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **gen)
     outs = engine.generate(prompts, **options)
-    seconds, per_item = time.perf_counter()-start, []
+    seconds, per_item, graded = time.perf_counter()-start, [], []
     keys = engine.keys(prompts, **options) if hasattr(engine, 'keys') else [()]*len(items)
     for item, comps, certs, key in zip(items, outs, grade_all(grade, items, outs), keys, strict=True):
-        if ledger is not None: log_grades(ledger, item, comps, certs, prefix+label, key, seed)
         per_item.append(dict(id=item.id, stage=label, prefix=prefix, hops=getattr(item, 'hops', 0), responses=[c.text for c in comps],
             score=[g.score for g in certs], passed=[g.passed for g in certs], reason=[g.reason for g in certs], error=[g.error for g in certs],
             tokens=sum(c.tokens or count(c.text) for c in comps), values=_item_values(comps, certs, k, extract, count, markers)))
-    rows, n = _rows(per_item, k, label, prefix, seed), len(items)*k
+        graded.append((item, comps, certs, prefix+label, key, seed))
+    if ledger is not None:
+        with ledger.transaction():
+            for row in graded: log_grades(ledger, *row)
+    rows, n = _rows(per_item, label, prefix, seed), len(items)*k
     for name, value in (('tokens', sum(p['tokens'] for p in per_item)), ('seconds', seconds),
                         ('failed_grades', sum(bool(g) for p in per_item for g in p['error']))):
         rows.append(_count_row(label, prefix+name, float(value), n, seed))

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['log', 'CATEGORIES', 'QUESTION_PROMPT', 'SECTION_PROMPT', 'BACKGROUND_PROMPT', 'CRITIQUE_PROMPT', 'ANSWER_PROMPT',
            'WRONG_PROMPT', 'Excerpt', 'excerpts_from', 'Draft', 'completion_text', 'draft_of', 'log_draft',
-           'log_excerpts', 'OracleTeacher', 'ClozeTeacher', 'TeacherPrompts', 'LLMTeacher', 'pick', 'build_pairs']
+           'log_excerpts', 'RuleTeacher', 'OracleTeacher', 'ClozeTeacher', 'TeacherPrompts', 'LLMTeacher', 'pick',
+           'build_pairs']
 
 # %% ../nbs/23_synth.ipynb #3657d74b
 import hashlib, logging, math, random, re, string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,6 +90,8 @@ def draft_of(
     return Draft(q, item.prompt, completion_text(item.gold, item.answer), wrong, item)
 
 # %% ../nbs/23_synth.ipynb #2499c724
+def _together(ledger): return nullcontext() if ledger is None else ledger.transaction()
+
 def log_draft(
     draft:Draft,   # as a rule-based teacher made it
     ledger,        # Ledger, or None
@@ -107,10 +111,28 @@ def log_draft(
 def log_excerpts(excerpts:Sequence[Excerpt], ledger)->list[str]:
     "Write a `context` row for each excerpt and return the keys, empty without a ledger."
     if ledger is None: return ['']*len(excerpts)
-    return [ledger.add('context', text=e.text, meta=dict(topic=e.topic, nodes=list(e.ids))) for e in excerpts]
+    with ledger.transaction(): return [ledger.add('context', text=e.text, meta=dict(topic=e.topic, nodes=list(e.ids))) for e in excerpts]
 
 # %% ../nbs/23_synth.ipynb #4905f003
-class OracleTeacher:
+class RuleTeacher:
+    "Base of teachers without a model: subclasses give `found(excerpt)`, `draft(candidate, excerpt, rng)` and `grade`."
+    engine_id, wrong = 'rule', False
+
+    def make(self, excerpts:Sequence[Excerpt], n_questions:int=1, seed:int=0, ledger=None)->list[Draft]:
+        "`n_questions` drafts an excerpt, none twice; a passage with fewer questions gives failed drafts for the rest."
+        out, seen = [], set()
+        with _together(ledger):
+            for e, key in zip(excerpts, log_excerpts(excerpts, ledger)):
+                rng, found = random.Random(f"{self.engine_id} {seed} {e.text}"), [c for c in self.found(e) if c.id not in seen]
+                for c in rng.sample(found, min(n_questions, len(found))):
+                    seen.add(c.id)
+                    out.append(log_draft(self.draft(c, e, rng), ledger, self.engine_id, key, seed))
+                none = Question(f"(no question about {e.topic or 'this passage'})", context=e.text, topic=e.topic)
+                out += [Draft(none, error="the passage holds no more questions of this kind")]*max(0, n_questions-len(found))
+        return out
+
+# %% ../nbs/23_synth.ipynb #2cadf405
+class OracleTeacher(RuleTeacher):
     "Questions, thinking and answers of the materials lab from the facts in a passage."
     engine_id = 'oracle'
     def __init__(self,
@@ -120,22 +142,8 @@ class OracleTeacher:
     ): self.hops, self.split, self.wrong = frozenset(hops), split, wrong
 
     def grade(self, item, response): return world.grade(item, response)
-
-    def make(self, excerpts:Sequence[Excerpt], n_questions:int=1, seed:int=0, ledger=None)->list[Draft]:
-        "`n_questions` drafts an excerpt; a passage with fewer questions gives failed drafts for the rest."
-        out, seen = [], set()
-        for e, key in zip(excerpts, log_excerpts(excerpts, ledger)):
-            rng, found = random.Random(f"oracle {seed} {e.text}"), []
-            for sheet in world.facts_in(e.text):
-                for asked in sorted(dict(sheet.facts)): found += self._item(sheet, asked)
-            found = [i for i in found if i.id not in seen]
-            for i in rng.sample(found, min(n_questions, len(found))):
-                seen.add(i.id)
-                draft = draft_of(lab_item(i), e, world.corrupt(rng, i) if self.wrong else "")
-                out.append(log_draft(draft, ledger, self.engine_id, key, seed))
-            missing = Draft(Question(f"(no question about {e.topic or 'this passage'})", context=e.text, topic=e.topic), error="the passage holds no more questions of this kind")
-            out += [missing]*max(0, n_questions-len(found))
-        return out
+    def draft(self, item, excerpt, rng): return draft_of(lab_item(item), excerpt, world.corrupt(rng, item) if self.wrong else "")
+    def found(self, excerpt): return [i for sheet in world.facts_in(excerpt.text) for asked in sorted(dict(sheet.facts)) for i in self._item(sheet, asked)]
 
     def _item(self, sheet, asked):
         try: item = world.item_from_facts(sheet.property, sheet.facts, asked)
@@ -143,7 +151,7 @@ class OracleTeacher:
         return [item] if item.hops in self.hops and item.split == self.split else []
 
 # %% ../nbs/23_synth.ipynb #5e12a7c1
-class ClozeTeacher:
+class ClozeTeacher(RuleTeacher):
     "Cloze questions about real passages; raises ValueError when the corpus gives no question."
     engine_id = 'cloze'
     def __init__(self,
@@ -152,26 +160,17 @@ class ClozeTeacher:
         wrong:bool=False,   # also make a wrong completion: another term with its evidence
         **options,          # of `tasks.cloze_items`
     ):
-        items = cloze_items(getattr(index, 'nodes', index), **options)
-        self.items = [i for i in items if i.split == split and i.gold]
-        if len(self.items) < 2: raise ValueError(f"ClozeTeacher: {len(items)} cloze questions, {len(self.items)} of them in {split!r} sections with evidence; give more documents")
+        self.items = [i for i in cloze_items(getattr(index, 'nodes', index), split=split, **options) if i.gold]
+        if len(self.items) < 2: raise ValueError(f"ClozeTeacher: {len(self.items)} cloze questions with evidence in the {split!r} sections; give more documents")
         self.wrong, self.by_sentence = wrong, {i.meta['sentence']: i for i in self.items}
 
     def grade(self, item, response): return exact_grader(item, response)
+    def found(self, excerpt): return [self.by_sentence[s] for s in dict.fromkeys(sentences(excerpt.text)) if s in self.by_sentence]
 
-    def make(self, excerpts:Sequence[Excerpt], n_questions:int=1, seed:int=0, ledger=None)->list[Draft]:
-        "`n_questions` drafts an excerpt; a passage with fewer questions gives failed drafts for the rest."
-        out, seen = [], set()
-        for e, key in zip(excerpts, log_excerpts(excerpts, ledger)):
-            rng, here = random.Random(f"cloze {seed} {e.text}"), dict.fromkeys(sentences(e.text))
-            found = [self.by_sentence[s] for s in here if s in self.by_sentence and s not in seen]
-            for item in rng.sample(found, min(n_questions, len(found))):
-                seen.add(item.meta['sentence'])
-                other = rng.choice([i for i in self.items if i.answer != item.answer] or [item])
-                out.append(log_draft(draft_of(item, e, completion_text(other.gold, other.answer) if self.wrong else ""), ledger, self.engine_id, key, seed))
-            missing = Draft(Question(f"(no question about {e.topic or 'this passage'})", context=e.text, topic=e.topic), error="the passage holds no more cloze questions")
-            out += [missing]*max(0, n_questions-len(found))
-        return out
+    def draft(self, item, excerpt, rng):
+        if not self.wrong: return draft_of(item, excerpt)
+        other = rng.choice([i for i in self.items if i.answer != item.answer] or [item])
+        return draft_of(item, excerpt, completion_text(other.gold, other.answer))
 
 # %% ../nbs/23_synth.ipynb #ceac8c1e
 CATEGORIES = ("reasoning steps", "relevant materials or concepts", "design principles", "material properties", "hypothesis")
@@ -290,7 +289,7 @@ class LLMTeacher:
 def _engine_for(engine, kind, ledger):
     "The engine with its rows filed under `kind`, cached in `ledger` when it has none of its own."
     if hasattr(engine, 'of'): return engine.of(kind)
-    return engine if ledger is None else CachedEngine(engine, ledger, kind, whole_batches=False)
+    return engine if ledger is None else CachedEngine(engine, ledger, kind)
 
 @patch
 def _ask(self:LLMTeacher, kind, jobs, seed, ledger, n=1):
@@ -420,7 +419,7 @@ def _drafts(source, teacher, n, n_questions, topics, k, split, seed, ledger):
         if not source: raise ValueError("build_pairs: the source is empty; give an index, contexts, or items")
         if hasattr(source[0], 'gold'):
             if topics is not None: raise ValueError("build_pairs: topics= needs an index; items bring their own questions")
-            return [log_draft(draft_of(i), ledger, 'gold', seed=seed) for i in source[:n]], 0
+            with _together(ledger): return [log_draft(draft_of(i), ledger, 'gold', seed=seed) for i in source[:n]], 0
     if teacher is None: raise ValueError("build_pairs: contexts need a teacher; give OracleTeacher, ClozeTeacher or LLMTeacher, or a source of items with gold thinking")
     if hasattr(source, 'retrieve'):
         if topics is None and n is None: raise ValueError("build_pairs: say how much to make: topics= (a list, or a number of random contexts) or n=")
@@ -477,16 +476,17 @@ def build_pairs(
 
 # %% ../nbs/23_synth.ipynb #684374c1
 def _candidates(drafts, rejected_from, student_engine, grade, ledger, seed, **options):
-    "Yield (draft, candidates, grades): all student answers come from one engine call."
+    "(draft, candidates, grades) of every draft: all student answers come from one engine call, and a judge's votes from another."
     if rejected_from == 'teacher':
         outs, keys = [[Completion(d.wrong)] if d.wrong else [] for d in drafts], [()]*len(drafts)
-    elif not drafts: return
+    elif not drafts: return []
     else:
         engine, prompts = _engine_for(student_engine, 'rejected', ledger), [d.prompt for d in drafts]
         caching = isinstance(engine, CachedEngine)
         outs = engine.generate(prompts, seed=seed, **options, **(dict(parents=[' '.join(d.keys[:1]) for d in drafts]) if caching else {}))
         keys = engine.keys(prompts, seed=seed, **options) if caching else [()]*len(prompts)
     graded = [None]*len(drafts) if grade is None else grade_all(grade, [d.item for d in drafts], outs)
-    for d, comps, certs, ks in zip(drafts, outs, graded, keys, strict=True):
-        if ledger is not None and certs: log_grades(ledger, d.item, comps, certs, 'pairs', ks, seed)
-        yield d, comps, certs
+    with _together(ledger):
+        for d, comps, certs, ks in zip(drafts, outs, graded, keys, strict=True):
+            if ledger is not None and certs: log_grades(ledger, d.item, comps, certs, 'pairs', ks, seed)
+    return list(zip(drafts, outs, graded))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'SPLITS', 'FATAL', 'CLOZE_PROMPT', 'BLANK', 'hash_split', 'Item', 'Task', 'extract_number', 'last_number',
            'number_grader', 'number_text', 'read_rows', 'normalise', 'exact_grader', 'question_items', 'gsm8k_thinking',
-           'key_terms', 'sentences', 'good_sentence', 'sections_of', 'section_split', 'SentenceIndex', 'cloze_items',
-           'lab_item', 'load_task']
+           'key_terms', 'sentences', 'good_sentence', 'sections_of', 'section_split', 'alike', 'SentenceIndex',
+           'cloze_items', 'lab_item', 'load_task']
 
 # %% ../nbs/20_tasks.ipynb #bd4ce0f5
 import hashlib, json, logging, math, random, re
@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from pathlib import Path
 
 from . import world
@@ -324,27 +325,37 @@ def section_split(section:str)->str:
     return hash_split('section:' + section.replace('\\', '/').rsplit('/', 1)[-1])
 
 # %% ../nbs/20_tasks.ipynb #18dbe7c7
+def _words(text): return frozenset(w.lower() for w in _WORD.findall(text))
+
+def alike(
+    a:frozenset,       # words of a sentence
+    b:frozenset,       # words of another
+    share:float=0.8,   # of the shorter one's words
+)->bool:
+    "Whether one sentence repeats, or contains, the other: overlapping passages and stock phrases do."
+    return len(a & b) >= share*max(1, min(len(a), len(b)))
+
 class SentenceIndex:
     "Real sentences by shared rare words (idf-weighted overlap): `find(query, k, must=None, exclude=())`."
     def __init__(self,
         texts:Sequence[str], # sentences
     ):
-        self.texts, self.words = list(texts), [frozenset(w.lower() for w in _WORD.findall(t)) for t in texts]
+        self.texts, self.words = list(texts), [_words(t) for t in texts]
         self.post = defaultdict(list)
         for j, ws in enumerate(self.words):
             for w in ws: self.post[w].append(j)
 
     def find(self, query:str, k:int=1, must:str|None=None, exclude:Iterable[str]=())->list[str]:
-        "The `k` best sentences, those holding the word `must` when given, never one of `exclude`."
-        n, score, skip = len(self.texts), Counter(), set(exclude)
-        idf = {w: math.log(1 + n/(1+len(self.post[w]))) for w in {w.lower() for w in _WORD.findall(query)}
+        "The `k` best sentences, those holding the word `must` when given, never one much like any of `exclude`."
+        n, score, skip = len(self.texts), Counter(), [_words(t) for t in exclude]
+        idf = {w: math.log(1 + n/(1+len(self.post[w]))) for w in _words(query)
                if w in self.post and len(self.post[w]) <= 0.1*n+5} # words of every tenth sentence are glue
         if must is None:
             for w, x in idf.items():
                 for j in self.post[w]: score[j] += x
         else: score = {j: sum(idf.get(w, 0.0) for w in self.words[j]) for j in self.post.get(must, ())}
         ranked = sorted(score, key=lambda j: (-score[j]/math.sqrt(len(self.words[j])+4), j))
-        return [self.texts[j] for j in ranked[:k+len(skip)] if self.texts[j] not in skip][:k]
+        return [self.texts[j] for j in islice((j for j in ranked if not any(alike(self.words[j], x) for x in skip)), k)]
 
 # %% ../nbs/20_tasks.ipynb #bb94e182
 CLOZE_PROMPT = "Fill in the missing word.\n{context}{sentence}\nAnswer:"
@@ -353,6 +364,7 @@ BLANK = "____"
 def cloze_items(
     nodes:Sequence,               # passages of the corpus: .source and .text, or tuples
     n:int|None=None,              # questions at most, spread over terms; None: all
+    split:str|None=None,          # questions of these sections only
     context:int=0,                # training sentences shown with the question
     per_term:int=20,              # questions at most with the same answer
     n_terms:int=400,              # how many of the best terms may be asked
@@ -361,7 +373,7 @@ def cloze_items(
     min_docs:int=2,               # as in `key_terms`
     max_share:float=0.35,         # as in `key_terms`
 )->list[Item]:
-    "Cloze items of a corpus, `gold` = another real training sentence with the term; raises ValueError when no sentence qualifies."
+    "Cloze items of a corpus, `gold` = another real training sentence with the term; a held-out sentence that a training section repeats is left out. Raises ValueError when no sentence qualifies."
     passages = sections_of(nodes)
     texts, home = defaultdict(list), {}
     for section, text in passages: texts[section].append(text)
@@ -381,9 +393,10 @@ def cloze_items(
         rng.shuffle(options)
         for s in [s for s in options if s not in asked][:per_term]: asked[s] = t
     if not asked: raise ValueError(f"no sentence of the corpus ({len(passages)} passages, {len(home)} good sentences) holds a key term; give more or longer documents")
-    chosen = sorted(asked)
+    chosen = sorted(s for s in asked if split is None or section_split(home[s]) == split)
     rng.shuffle(chosen)
-    return [_cloze_item(s, asked[s], home[s], index, context, prompt) for s in chosen[:n]]
+    fresh = (s for s in chosen if section_split(home[s]) == 'train' or not any(alike(_words(s), _words(t)) for t in index.find(s, 2, must=asked[s])))
+    return [_cloze_item(s, asked[s], home[s], index, context, prompt) for s in islice(fresh, n)]
 
 # %% ../nbs/20_tasks.ipynb #e692bb54
 def _cloze_item(sentence, term, section, index, context, prompt):
@@ -430,7 +443,7 @@ def load_task(
     if name == 'materials_lab':
         if path is not None: raise ValueError("materials_lab makes its own items and reads no path; drop path=, or use name='jsonl'")
         return _materials_lab(split, 300 if n is None else n, seed, **kw)
-    task = makers[name](path, **({'seed': seed} if name == 'cloze' else {}), **kw)
+    task = makers[name](path, **(dict(seed=seed, split=split) if name == 'cloze' else {}), **kw)
     if split is not None: task = task.split(split)
     if not len(task): raise ValueError(f"{name}: the split {split!r} of {path} is empty; give more data or another split")
     return task if n is None else task.take(n, seed)
