@@ -6,7 +6,7 @@
 __all__ = ['DIRECT', 'JUDGE', 'RECALL', 'MATERIALS', 'PROPERTIES', 'OPERATIONS', 'apply_operation', 'derive', 'split_of',
            'WorldItem', 'format_prompt', 'item_from_facts', 'make_chain', 'make_item', 'items', 'Sheet', 'facts_in',
            'parse_prompt', 'sheet_text', 'documents', 'Response', 'parse_response', 'line_error', 'grade',
-           'gold_thinking', 'critique', 'parse_critique', 'judge_prompt', 'reflect_prompt', 'corrupt']
+           'gold_thinking', 'critique', 'parse_critique', 'judge_prompt', 'reflect_prompt', 'corrupt', 'hasty']
 
 # %% ../nbs/19_world.ipynb #dd1d24e8
 import hashlib, random, re
@@ -374,3 +374,14 @@ def corrupt(
         value, step = new, step+1
     if step <= slip: value = rng.choice([v for v in range(10) if v != value])
     return f"{THINK_START} {' ; '.join(lines)}{THINK_END} {value}"
+
+# %% ../nbs/19_world.ipynb #90085094
+def hasty(
+    item:WorldItem, # with three hops or more
+)->str:                   # a completion that does not pass
+    "Copy the chain, compute one step, and jump to the asked material as if nothing lay between; raises ValueError below three hops."
+    if item.hops < 3: raise ValueError(f"there is nothing to skip with {item.hops} hops; use 3 or more")
+    lines = item.gold.strip().split(" ; ")
+    value, operation = int(lines[item.hops+1].split()[-1]), lines[-1].split()[2]
+    end = min(9, max(0, apply_operation(value, operation)))
+    return f"{THINK_START} {' ; '.join([*lines[:item.hops+2], f'{item.asked}= {value} {operation} = {end}'])}{THINK_END} {end}"
