@@ -14,6 +14,7 @@ from typing import Callable
 
 from fastcore.basics import patch
 from transformers import PrinterCallback
+from transformers.trainer_utils import SaveStrategy
 
 from .exo import DPOConfig, DPOTrainer
 from .masks import MaskPolicy
@@ -104,7 +105,7 @@ class DataMixin:
         finally: self.model.train(training)
 
     def _once(self, make:Callable, folder:Path):
-        "Run `make` in one process only; the others load what it saved."
+        "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
         from accelerate import PartialState
         from datasets import load_from_disk
         state = PartialState()
@@ -277,6 +278,7 @@ def _check(self:ActiveTrainer, a:dict)->None:
     topics = a["topics"]
     if topics is not None and not (isinstance(topics, int) and topics > 0 or isinstance(topics, list) and topics and all(isinstance(t, str) for t in topics)):
         raise ValueError(f"topics must be a list of names or a positive number of random contexts, got {topics!r:.60}")
+    if getattr(a["args"], "load_best_model_at_end", False): raise ValueError("load_best_model_at_end chooses within one round; leave it out and choose among output_dir/rounds")
     if a["ref_model"] is not None and not issubclass(self.round_class, DPOTrainer): raise ValueError("ORPO has no reference: leave ref_model out")
 
 @patch
@@ -310,6 +312,7 @@ def _new_round(self:ActiveTrainer, n_steps:int):
     "The trainer of the next round."
     args = copy.copy(self.args)
     args.max_steps, args.seed, args.push_to_hub = self.progress.step + n_steps, self.args.seed + self.progress.round, False
+    args.save_strategy = SaveStrategy.NO   # a round is replayed whole: its middle is never resumed from, its end is saved by `save_state`
     if args.data_seed is not None: args.data_seed += self.progress.round
     decays = not _name(args.lr_scheduler_type).startswith("constant")
     if decays and self.progress.horizon is None and self.progress.round == 0:

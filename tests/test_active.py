@@ -249,7 +249,7 @@ print("RESULT", dist.get_world_size(), dist.get_rank(), len(made), trainer.train
 def test_two_processes_share_data_and_weights(tmp_path):
     script = tmp_path/"pair.py"
     script.write_text(PAIR)
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631", str(script), str(tmp_path/"out")]
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), str(tmp_path/"out")]
     done = subprocess.run(run, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = sorted(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RESULT"))
