@@ -46,9 +46,9 @@ class NanoConfig:
     first_mix:dict = field(default_factory=lambda: dict(recall=50, think=50))
     mix:dict = field(default_factory=lambda: dict(think=40, direct=5, recall=5, judge=23, reflect=27))
     own_share:float = .6           # of the wrong attempts to be judged: the model's own
-    haste:dict = field(default_factory=lambda: {3: .05, 4: .2, 5: .45, 6: .54}) # hops → share of hasty traces the apprentice reads
-    apprentice_tokens:int = 800_000 # tokens that turn the snapshot at two thirds into the reasoner
-    master_tokens:int = 2_000_000   # tokens in which the last snapshot learns to judge the reasoner: the critic
+    haste:dict = field(default_factory=lambda: {3: .1, 4: .3, 5: .48, 6: .65}) # hops → share of hasty traces the apprentice reads
+    apprentice_tokens:int = 800_000 # tokens that turn the half-way snapshot into the reasoner
+    master_tokens:int = 1_200_000   # tokens in which the last snapshot learns to judge the reasoner: the critic
     late_rate:float = .25           # share of the learning rates in these two
     same_weight:float = 3.0        # loss weight of `same` and of the score
     differs_weight:float = 7.0     # loss weight of `differs`
@@ -57,7 +57,7 @@ TEST_HOPS = (4, 5, 6) # where the reasoner has headroom
 MAX_NEW_TOKENS = 160  # enough for a critique and corrected thinking at six hops
 
 # %% ../nbs/33_nano.ipynb #f42baa6d
-_PIECES = r" ?[A-Za-z]+=| ?[A-Za-z]+| ?[+-]\d| ?\d| ?[^\sA-Za-z\d]+|\s+"
+_PIECES = r" ?x2| ?[A-Za-z]+=| ?[A-Za-z]+| ?[+-]\d| ?\d| ?[^\sA-Za-z\d]+|\s+"
 SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 MARKERS = (THINK_START, THINK_END, REFLECT_START, REFLECT_END, world.DIRECT, world.JUDGE, world.RECALL)
 CHAT_TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% elif m['role'] == 'assistant' %}{{ m['content'] }}"
@@ -345,7 +345,7 @@ def train_nano(
         due += config.snapshot_tokens
     train_steps(model, exercises, config.tokens, after=snapshot, minutes=minutes)
     if not snapshots: raise ValueError(f"the run ended after {exercises.seen:,} tokens, before the first snapshot at {config.snapshot_tokens:,}; give it more time or tokens")
-    apprentice = apprenticeship(snapshots[(2*len(snapshots)-1)//3], exercises, config)
+    apprentice = apprenticeship(snapshots[(len(snapshots)-1)//2], exercises, config)
     reasoner = save_model(bfloat16_copy(apprentice), tokenizer, Path(out)/"reasoner")
     critic = save_model(bfloat16_copy(mastery(model, apprentice, exercises, config)), tokenizer, Path(out)/"critic")
     report(dict(snapshot="end", step=0, loss=0.0, seconds=round(time.monotonic()-start)))
@@ -369,7 +369,7 @@ def mastery(
     config:NanoConfig,           # tokens
 )->LlamaForCausalLM:             # the critic
     "Learn to judge the apprentice's own attempts at training questions."
-    fill_pool(apprentice, exercises, n=200)
+    fill_pool(apprentice, exercises, n=150)
     train_steps(model, exercises, config.master_tokens, rate=config.late_rate)
     return model
 
