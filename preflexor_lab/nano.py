@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from transformers import AddedToken, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from . import world
-from .evaluate import bootstrap_mean, paired_bootstrap, pass_at_k, wilson
+from .evaluate import bootstrap_mean, paired_bootstrap, wilson
 from .generate import LocalEngine
 from .models import load_model, load_tokenizer, save_model
 from .tokens import REFLECT_END, REFLECT_START, THINK_END, THINK_START
@@ -404,8 +404,7 @@ def share_row(
     "A mean with its 95 % interval: Wilson for yes or no, bootstrap otherwise; raises ValueError on no values."
     values = [float(v) for v in values]
     if not values: raise ValueError(f"{metric}: there is nothing to average")
-    value, low, high = bootstrap_mean(values, seed)
-    if set(values) <= {0., 1.}: value, (low, high) = sum(values)/len(values), wilson(int(sum(values)), len(values))
+    value, low, high = (sum(values)/len(values), *wilson(int(sum(values)), len(values))) if set(values) <= {0., 1.} else bootstrap_mean(values, seed)
     return dict(stage="nano", metric=metric, value=value, low=low, high=high, n=len(values), seed=seed)
 
 # %% ../nbs/33_nano.ipynb #f30e25be
