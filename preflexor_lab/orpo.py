@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 from accelerate.utils import gather_object
+from fastcore.basics import patch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
@@ -254,8 +255,6 @@ def load_if_named(
     return load_model(str(model), trust_remote_code=args.trust_remote_code, **kwargs), tokenizer
 
 # %% ../nbs/30_orpo.ipynb #93d3e6c5
-from fastcore.basics import patch
-
 @patch
 def collate(self:PreferenceTrainer, rows):
     "A batch in the chosen layout, with [pairs, trained chosen tokens, all chosen tokens] as weights."
@@ -294,7 +293,8 @@ def choose_layout(self:PreferenceTrainer, data, least=0.15, longest=1024)->bool:
     saved = sum(data.prompts)/sum(data.lengths)
     fits = self.model.config._attn_implementation in ("sdpa", "eager") and not data.holes and min(data.prompts) > 0
     if asked is False or (asked is None and not (fits and not self.is_deepspeed_enabled and saved >= least and sum(data.lengths)/n*(1-saved) <= longest)): return False
-    rows, sums, was, device = [data.unmasked(i) for i in range(min(4, n))], [], self.model.training, next(self.model.parameters()).device
+    ends = sorted(range(n), key=lambda i: data.lengths[i])
+    rows, sums, was, device = [data.unmasked(i) for i in {ends[-1], ends[0]}], [], self.model.training, next(self.model.parameters()).device
     self.model.to(self.args.device).eval()
     for self.shared in (False, True) if fits else ():
         batch = self._prepare_inputs(self.collate(rows))
