@@ -301,7 +301,7 @@ def accuracy_plot(
         for r in mine:
             k = seeds.index(r.get("seed"))
             y = stages.index(r["stage"]) + (k - (len(seeds) - 1)/2)*.22
-            bar = [[scale*(r["value"] - r["low"])], [scale*(r["high"] - r["value"])]] if with_bar(r) else None
+            bar = [[scale*max(0., r["value"] - r["low"])], [scale*max(0., r["high"] - r["value"])]] if with_bar(r) else None # rounding may leave the interval
             ax.errorbar(scale*r["value"], y, xerr=bar, fmt="os^Dv"[k % 5], color=PALETTE[k % len(PALETTE)], ms=5, lw=1.8, capsize=3)
         ax.set_title(plain(metric), fontsize=10); ax.tick_params(labelsize=8.5)
         gain = metric.startswith("gain")

@@ -118,7 +118,7 @@ def test_teacher_that_gives_nothing(preflexor, tmp_path, endpoint, behave):
 
 def test_two_runs_in_one_folder(root, tmp_path):
     "The second process is refused while the first lives."
-    command = [sys.executable, "-m", "preflexor_lab.recipes", "run", *LAB, "--run-dir", str(tmp_path / "r")]
+    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", *LAB, "--run-dir", str(tmp_path / "r")]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:

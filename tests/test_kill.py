@@ -15,7 +15,7 @@ KILLS = int(os.environ.get("PREFLEXOR_KILLS", "3"))
 
 
 def command(root, folder):
-    return [sys.executable, "-m", "preflexor_lab.recipes", "run", "tests/recipes/mini.yaml", "--run-dir", str(folder)]
+    return [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", "tests/recipes/mini.yaml", "--run-dir", str(folder)]
 
 
 def environment():
