@@ -8,7 +8,7 @@ __all__ = ['logger', 'SUFFIXES', 'LONG_LINE', 'EXTRAS', 'VECTOR_STORES', 'Proble
            'CorpusIndex', 'corpus_fingerprint', 'build_index']
 
 # %% ../nbs/12_retrieval.ipynb #5b32b62b
-import hashlib, importlib, json, logging, os, random, re, shutil
+import hashlib, importlib, json, logging, os, random, re, shutil, uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -340,22 +340,25 @@ def _bm25(nodes:Sequence[Node], folder:Path|None):
 
 def _dense(nodes:Sequence[Node], folder:Path, model, store):
     "A search by meaning over nodes, kept in `folder` or read from there."
-    from llama_index.core import StorageContext, VectorStoreIndex
+    from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
     from llama_index.core.schema import TextNode
-    new = not (folder/"done").is_file()
-    if new: shutil.rmtree(folder, ignore_errors=True); folder.mkdir(parents=True)
-    vectors = resolve_store(store, folder, len(model.get_text_embedding("size")))
-    if new:
-        storage = StorageContext.from_defaults(vector_store=vectors)
-        index = VectorStoreIndex([TextNode(text=n.text, id_=str(i)) for i, n in enumerate(nodes)], embed_model=model, storage_context=storage, show_progress=False)
-        storage.persist(str(folder)); (folder/"done").touch()
-    else:
-        from llama_index.core import load_index_from_storage
+    name = lambda i: str(uuid.UUID(int=i)) # some stores take nothing else
+    index = None
+    if (folder/"done").is_file():
+        vectors = resolve_store(store, folder, 0)
         index = load_index_from_storage(StorageContext.from_defaults(vector_store=vectors, persist_dir=str(folder)), embed_model=model)
+        if not index.as_retriever(similarity_top_k=1).retrieve(nodes[0].text): index = None # a store given as an object that starts empty
+    if index is None:
+        shutil.rmtree(folder, ignore_errors=True); folder.mkdir(parents=True)
+        vectors = resolve_store(store, folder, len(model.get_text_embedding("size")))
+        storage = StorageContext.from_defaults(vector_store=vectors)
+        index = VectorStoreIndex([TextNode(text=n.text, id_=name(i)) for i, n in enumerate(nodes)], embed_model=model, storage_context=storage, show_progress=False)
+        storage.persist(str(folder)); (folder/"done").touch()
 
     def search(query, k):
         found = index.as_retriever(similarity_top_k=k).retrieve(query)
-        return sorted(((int(r.node.node_id), float(r.score or 0.0)) for r in found), key=lambda x: (-x[1], x[0]))
+        return sorted(((uuid.UUID(r.node.node_id).int, float(r.score or 0.0)) for r in found), key=lambda x: (-x[1], x[0]))
+    search.close = getattr(getattr(vectors, "client", None), "close", lambda: None) # a store that locks its folder lets go of it
     return search
 
 # %% ../nbs/12_retrieval.ipynb #06565ff5
@@ -405,7 +408,7 @@ def build_index(
     shutil.rmtree(part, ignore_errors=True); part.mkdir(parents=True)
     with open(part/"nodes.jsonl", "w", encoding="utf-8") as f: f.writelines(json.dumps(asdict(n), ensure_ascii=False) + "\n" for n in nodes)
     if model is None: _bm25(nodes, part/"bm25")
-    else: _dense(nodes, part/"vectors", model, vector_store)
+    else: _dense(nodes, part/"vectors", model, vector_store).close()
     (part/"index.json").write_text(json.dumps(dict(fingerprint=mark, problems=[asdict(p) for p in problems]), indent=1))
     if place.exists(): _remove_index(place)
     os.replace(part, place)
