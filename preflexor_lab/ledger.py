@@ -105,7 +105,8 @@ class Ledger:
         if readonly and not Path(path).is_file(): raise LedgerError(f"no ledger at {path}; check the path")
         with self._errors("open"):
             if self.path != ":memory:" and not readonly: Path(path).parent.mkdir(parents=True, exist_ok=True)
-            target = Path(path).absolute().as_uri() + "?mode=ro" if readonly else self.path
+            # a reader, too, must be able to take back what a killed writer left half done: SQLite does it on opening, if it may write
+            target = f"{Path(path).absolute().as_uri()}?mode={'rw' if os.access(path, os.W_OK) else 'ro'}" if readonly else self.path
             self.db = sqlite3.connect(target, uri=readonly, timeout=60, isolation_level=None, check_same_thread=False)
             if max_mb is not None:
                 size = self.db.execute("PRAGMA page_size").fetchone()[0]
@@ -117,7 +118,7 @@ class Ledger:
         tables = {name for name, in self.db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         if version not in (0, _VERSION) or (tables and "rows" not in tables):
             raise LedgerError(f"{self.path} is not a ledger of this version; choose another path")
-        if self.readonly: return
+        if self.readonly: self.db.execute("PRAGMA query_only=ON"); return
         self.db.execute("PRAGMA journal_mode=DELETE"); self.db.execute("PRAGMA synchronous=FULL")
         if not tables:
             with self.transaction():

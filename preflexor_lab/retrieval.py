@@ -238,7 +238,8 @@ def _lancedb(folder, dim):
 def _qdrant(folder, dim):
     client = _import("qdrant_client", "llama-index-vector-stores-qdrant", "vector_store='qdrant'")
     module = _import("llama_index.vector_stores.qdrant", "llama-index-vector-stores-qdrant", "vector_store='qdrant'")
-    return module.QdrantVectorStore(client=client.QdrantClient(path=str(folder/"qdrant")), collection_name="passages")
+    try: return module.QdrantVectorStore(client=client.QdrantClient(path=str(folder/"qdrant")), collection_name="passages")
+    except RuntimeError as e: raise ValueError(f"vector_store='qdrant': {folder/'qdrant'} is open already, here or in another process; close that one, or use a Qdrant server as an object") from e
 
 
 def _simple(folder, dim):

@@ -32,14 +32,9 @@ def full_disk_is_one_line(
 ):
     "Turns a full disk, however it was raised, into one RunError; everything else passes through."
     try: yield
-    except (OSError, RuntimeError, ValueError) as e: _one_line(e, where)
     except Exception as e: # safetensors and pyarrow have exception classes of their own
-        _one_line(e, where)
-
-
-def _one_line(error:Exception, where:str|Path):
-    if isinstance(error, ValueError) or not disk_full(error): raise error
-    raise RunError(f"no room left on the disk for {where}: what was finished before is intact; free some space and run the same command again") from error
+        if isinstance(e, ValueError) or not disk_full(e): raise
+        raise RunError(f"no room left on the disk for {where}: what was finished before is intact; free some space and run the same command again") from e
 
 # %% ../nbs/14_runs.ipynb #7e745f2a
 def write_atomic(

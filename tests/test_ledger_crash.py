@@ -63,6 +63,26 @@ def test_three_kills_leave_the_same_ledger(tmp_path):
     assert sizes == sorted(sizes)
 
 
+HALF = '''
+import os, signal, sys
+from preflexor_lab.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+ledger.add("answer", text="whole", prompt="before")
+with ledger.transaction():
+    for i in range(200): ledger.add("answer", text="x" * 50_000, prompt=f"half {i}") # more than SQLite keeps in memory
+    os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_half_a_transaction_is_taken_back(tmp_path, readonly):
+    "Also by somebody who only looks."
+    path = tmp_path/"ledger.sqlite"
+    assert subprocess.run([sys.executable, "-c", HALF, str(path)]).returncode == -signal.SIGKILL
+    assert path.with_name("ledger.sqlite-journal").stat().st_size > 0 and path.stat().st_size > 10**6
+    with Ledger(path, readonly=readonly) as ledger: assert [r["text"] for r in ledger.rows()] == ["whole"]
+
+
 class Echo:
     engine_id = "echo"
 
