@@ -86,6 +86,15 @@ _SKIPPED = {"script", "style", "noscript", "template", "svg", "nav", "iframe", "
 _VOID = set("area base br col embed hr img input link meta param source track wbr".split())
 
 
+def _caption(*candidates:str|None)->str:
+    "The first caption that says anything, as a line of its own."
+    found = next((" ".join(c.split()) for c in candidates if c and html.unescape(c).strip()), "")
+    return f"\n\nFigure: {found}\n\n" if found else ""
+
+
+def _unescape(text:str)->str: return re.sub(r"\\([^\w\s]|_)", r"\1", text)
+
+# %% ../nbs/08_clean.ipynb #503082e4
 class _Reader(HTMLParser):
     "Collects the readable text of a page."
     def __init__(self, flow:bool):
@@ -144,16 +153,7 @@ class _Reader(HTMLParser):
         while self.scripts: self._script()
         return "".join(self.out)
 
-
-def _caption(*candidates:str|None)->str:
-    "The first caption that says anything, as a line of its own."
-    found = next((" ".join(c.split()) for c in candidates if c and html.unescape(c).strip()), "")
-    return f"\n\nFigure: {found}\n\n" if found else ""
-
-
-def _unescape(text:str)->str: return re.sub(r"\\([^\w\s]|_)", r"\1", text)
-
-
+# %% ../nbs/08_clean.ipynb #39c0c82b
 def html_text(
     page:str,       # HTML, or text with HTML in it
     flow:bool=True, # line breaks are white space, as in a page; False keeps them, as in Markdown

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fastcore.basics import patch
+
 from .records import Completion
 
 logger = logging.getLogger(__name__)
@@ -113,19 +115,6 @@ class Ledger:
                 self.db.execute(f"PRAGMA max_page_count={max(1, int(max_mb * 2**20 / size))}")
             self._prepare()
 
-    def _prepare(self):
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        tables = {name for name, in self.db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        if version not in (0, _VERSION) or (tables and "rows" not in tables):
-            raise LedgerError(f"{self.path} is not a ledger of this version; choose another path")
-        if self.readonly: self.db.execute("PRAGMA query_only=ON"); return
-        self.db.execute("PRAGMA journal_mode=DELETE"); self.db.execute("PRAGMA synchronous=FULL")
-        if not tables:
-            with self.transaction():
-                self.db.execute(f"CREATE TABLE IF NOT EXISTS rows ({', '.join(f'{k} {v}' for k, v in COLUMNS.items())})")
-                self.db.execute("CREATE INDEX IF NOT EXISTS kinds ON rows (kind)")
-                self.db.execute(f"PRAGMA user_version={_VERSION}")
-
     @contextmanager
     def _errors(self, doing:str):
         "Turns what SQLite and the system raise into one LedgerError."
@@ -165,8 +154,21 @@ class Ledger:
     def _select(self, sql:str, args:Sequence=())->list[tuple]:
         with self._lock, self._errors("read"): return self.db.execute(sql, args).fetchall()
 
-# %% ../nbs/13_ledger.ipynb #a34dcac5
-from fastcore.basics import patch
+# %% ../nbs/13_ledger.ipynb #79238c3f
+@patch
+def _prepare(self:Ledger):
+    "Checks what the file is, and makes the table in a new one."
+    version = self.db.execute("PRAGMA user_version").fetchone()[0]
+    tables = {name for name, in self.db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    if version not in (0, _VERSION) or (tables and "rows" not in tables):
+        raise LedgerError(f"{self.path} is not a ledger of this version; choose another path")
+    if self.readonly: self.db.execute("PRAGMA query_only=ON"); return
+    self.db.execute("PRAGMA journal_mode=DELETE"); self.db.execute("PRAGMA synchronous=FULL")
+    if not tables:
+        with self.transaction():
+            self.db.execute(f"CREATE TABLE IF NOT EXISTS rows ({', '.join(f'{k} {v}' for k, v in COLUMNS.items())})")
+            self.db.execute("CREATE INDEX IF NOT EXISTS kinds ON rows (kind)")
+            self.db.execute(f"PRAGMA user_version={_VERSION}")
 
 # %% ../nbs/13_ledger.ipynb #7d19603e
 @patch
@@ -344,7 +346,7 @@ def keys(self:CachedEngine,
     params = dict(options, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=stop, repetition_penalty=repetition_penalty)
     return [[row_key(self.kind, p, self.engine_id, self.weights, params, seed, i) for i in range(n)] for p in prompts]
 
-
+# %% ../nbs/13_ledger.ipynb #8177a15e
 @patch
 def generate(self:CachedEngine,
     prompts:Sequence[str|list],    # strings or chat messages

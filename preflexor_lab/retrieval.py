@@ -382,7 +382,7 @@ def corpus_fingerprint(
             except OSError: total.update(b"unreadable") # it is reported when the folder is loaded
     return total.hexdigest()
 
-
+# %% ../nbs/12_retrieval.ipynb #ddeebf84
 def build_index(
     folder:str|Path,                # corpus
     persist_dir:str|Path|None=None, # where the index is kept; None keeps it in memory

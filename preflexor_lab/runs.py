@@ -101,25 +101,6 @@ class RunFolder:
         self._lock = file
         with full_disk_is_one_line(file.name): file.truncate(0); file.write(str(os.getpid())); file.flush()
 
-    def _open(self, recipe:dict|None, lock:bool):
-        where = self.path/"recipe.yaml"
-        text = None if recipe is None else yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-        if text is not None and where.is_file():
-            if found := recipe_differences(yaml.safe_load(where.read_text(encoding="utf-8")), yaml.safe_load(text)):
-                more = f" and {len(found)-5} more" if len(found) > 5 else ""
-                raise RunError(f"run folder {self.path} belongs to another recipe ({'; '.join(found[:5])}{more}); use its recipe, or another folder")
-        elif text is not None: write_atomic(where, text)
-        self.recipe = yaml.safe_load(where.read_text(encoding="utf-8"))
-        self._state = json.loads((self.path/"state.json").read_text()) if (self.path/"state.json").is_file() else {"stages": {}, "metrics_bytes": 0}
-        if lock: self._repair()
-
-    def _repair(self):
-        "Removes what an unfinished stage left: metric lines, half-saved checkpoints, a summary that is behind."
-        metrics = self.path/"metrics.jsonl"
-        if metrics.is_file() and metrics.stat().st_size > self._state["metrics_bytes"]: os.truncate(metrics, self._state["metrics_bytes"])
-        for left in (self.path/"checkpoints").glob(".*"): shutil.rmtree(left)
-        write_atomic(self.path/"summary.json", json.dumps(self.summary(), indent=1))
-
     @property
     def ledger(self)->Ledger:
         "The run's ledger, opened when first asked for."
@@ -138,6 +119,30 @@ class RunFolder:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
     def __repr__(self): return f"RunFolder({str(self.path)!r}, finished: {', '.join(self._state['stages']) or 'nothing yet'})"
+
+# %% ../nbs/14_runs.ipynb #34faae2f
+@patch
+def _open(self:RunFolder, recipe:dict|None, lock:bool):
+    "Compares or writes the recipe, and reads what is finished."
+    where = self.path/"recipe.yaml"
+    text = None if recipe is None else yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    if text is not None and where.is_file():
+        if found := recipe_differences(yaml.safe_load(where.read_text(encoding="utf-8")), yaml.safe_load(text)):
+            more = f" and {len(found)-5} more" if len(found) > 5 else ""
+            raise RunError(f"run folder {self.path} belongs to another recipe ({'; '.join(found[:5])}{more}); use its recipe, or another folder")
+    elif text is not None: write_atomic(where, text)
+    self.recipe = yaml.safe_load(where.read_text(encoding="utf-8"))
+    self._state = json.loads((self.path/"state.json").read_text()) if (self.path/"state.json").is_file() else {"stages": {}, "metrics_bytes": 0}
+    if lock: self._repair()
+
+
+@patch
+def _repair(self:RunFolder):
+    "Removes what an unfinished stage left: metric lines, half-saved checkpoints, a summary that is behind."
+    metrics = self.path/"metrics.jsonl"
+    if metrics.is_file() and metrics.stat().st_size > self._state["metrics_bytes"]: os.truncate(metrics, self._state["metrics_bytes"])
+    for left in (self.path/"checkpoints").glob(".*"): shutil.rmtree(left)
+    write_atomic(self.path/"summary.json", json.dumps(self.summary(), indent=1))
 
 # %% ../nbs/14_runs.ipynb #b8adbd3c
 def _plain(value:Any)->Any:
