@@ -43,7 +43,7 @@ nano: env        ## retrain the packaged nano reasoner and critic from nothing i
 	$(BIN)/python -m preflexor_lab.nano --out runs/nano
 
 readme: env      ## README.md from nbs/index.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --output-dir . --output README nbs/index.ipynb
+	$(BIN)/python .github/make_readme.py
 
 docs: env        ## the documentation site, in site/
 	cp README.md nbs/README.md

@@ -292,6 +292,7 @@ def respond(
     for c in (c for row in rows for c in row if c.failed): raise ValueError(f"nano could not answer: {c.error}")
     return [[c.text for c in row] for row in rows]
 
+# %% ../nbs/33_nano.ipynb #3568dd10
 def passes(
     items:Sequence[world.WorldItem],   # questions
     responses:Sequence[Sequence[str]], # samples of each
@@ -299,6 +300,7 @@ def passes(
     "Strict grades."
     return [[world.grade(i, r).passed for r in row] for i, row in zip(items, responses, strict=True)]
 
+# %% ../nbs/33_nano.ipynb #07dcdfb1
 def train_steps(
     model,                # changed in place
     exercises:Exercises,  # source of examples; its `seen` counts on
@@ -325,6 +327,7 @@ def train_steps(
             if over(): break
         after(step, sum(losses)/len(losses))
 
+# %% ../nbs/33_nano.ipynb #e098b4b0
 def train_nano(
     config:NanoConfig,            # the recipe
     out:Path,                     # snapshots go to out/snapshots, results to out/reasoner and out/critic

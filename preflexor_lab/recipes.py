@@ -200,7 +200,7 @@ app = typer.Typer(
 
     **Start here**
 
-    `preflexor run`  the main job on the embedded model (about six minutes on two cores)
+    `preflexor run`  the main job on the embedded model (about three minutes)
 
     `preflexor run corpus corpus=papers/ --run-dir runs/papers`  your own documents, offline
 

@@ -45,7 +45,7 @@ def _common_arguments(spec: StageSpec, out: Path, seed: int, gpu: bool) -> dict:
     return dict(
         output_dir=str(out), per_device_train_batch_size=spec.batch_size, num_train_epochs=spec.epochs, learning_rate=spec.learning_rate,
         warmup_ratio=spec.warmup_ratio, max_length=spec.max_length, seed=seed, data_seed=seed, use_cpu=not gpu, bf16=gpu, gradient_checkpointing=gpu,
-        group_by_length=True, logging_steps=5, save_strategy="no", report_to="none", disable_tqdm=True,
+        group_by_length=True, logging_steps=5, logging_first_step=True, save_strategy="no", report_to="none", disable_tqdm=True,
     )
 
 

@@ -474,7 +474,7 @@ def report(
     shares = [r for r in rows if r not in gains and r not in costs]
     table = lambda some: Markup(accuracy_table(some).body) if some else ""
     drawn = lambda some: Markup(to_svg(accuracy_plot(some))) if any(r.get("low") is not None and r["value"] is not None for r in some) else ""
-    numbers = any(isinstance(v, float) and math.isfinite(v) for m in metrics for v in m.values())
+    numbers = any(isinstance(v, float) and math.isfinite(v) for m in metrics for k, v in m.items() if k not in ("step", "seed", "epoch", "round"))
     sections = [("done", "What was done"), ("accuracy", "Accuracy"), ("curves", "Training"), ("examples", "Before and after"),
                 ("masks", "Masks"), ("failures", "Failures"), ("recipe", "Recipe")]
     safe = Environment(autoescape=True, finalize=lambda x: x if isinstance(x, Markup) else clean(x))
