@@ -19,8 +19,7 @@ from .tokens import MARKERS, Markers, join_sections, neutralise, split_sections
 # %% ../nbs/40_reflect.ipynb #540170bb
 THINK_HINT = "{question} Use {start}."
 
-CRITIQUE_PROMPT = """Somebody thought about a question before answering it. Judge that thinking: which steps are wrong, \
-unsupported or missing, and what should be changed so that it leads to a better answer?
+CRITIQUE_PROMPT = """Somebody thought about a question before answering it. Judge that thinking: which steps are wrong, unsupported or missing, and what should be changed so that it leads to a better answer?
 
 Question: {question}
 
@@ -29,8 +28,7 @@ Thinking: {thinking}
 Reply with the critique and nothing else.
 """
 
-IMPROVE_PROMPT = """Here are a question, the thinking of somebody who tried to answer it, and a critique of that thinking. \
-Rewrite the thinking so that every point of the critique is dealt with. Keep its structure and do not answer the question yet.
+IMPROVE_PROMPT = """Here are a question, the thinking of somebody who tried to answer it, and a critique of that thinking. Rewrite the thinking so that every point of the critique is dealt with. Keep its structure and do not answer the question yet.
 
 Question: {question}
 
@@ -41,8 +39,7 @@ Critique: {critique}
 Reply with the rewritten thinking and nothing else.
 """
 
-INTEGRATE_PROMPT = """Several answers were given to one question. Write the final answer: keep what is right in each of them, \
-settle contradictions, and leave nothing important out.
+INTEGRATE_PROMPT = """Several answers were given to one question. Write the final answer: keep what is right in each of them, settle contradictions, and leave nothing important out.
 
 Question: {question}
 
@@ -266,19 +263,25 @@ def _chat_round(loop:_Loop, runs:list[_Run], number:int)->None:
 # %% ../nbs/40_reflect.ipynb #220c8542
 def _single_round(loop:_Loop, runs:list[_Run], number:int)->None:
     "Critique, corrected thinking and answer after the reflect marker, in one completion or in two parts."
-    form, (_, kw) = loop.form, loop.at(number)
+    form, (_, kw), ready = loop.form, loop.at(number), []
     whole = loop.source == "critic" and loop.improver is loop.critic
     if not whole: runs = _critique(loop, runs, number)
-    prompts = [form.critique(r.question, r.thinking, r.answer, r.attempt) for r in runs]
-    if not whole: prompts = [form.resume(p, r.critique) for p,r in zip(prompts, runs)]
-    for run, c in _call(loop.improver, runs, prompts, "reflection", **kw):
-        run.critique, rest = split_reflection(c.text, form.markers) if whole else (run.critique, c.text)
-        if whole and loop.accept(run.critique): run.stop(f"accepted in round {number}")
-        elif not rest.strip(): run.stop(f"no correction after the critique in round {number}")
-        else:
-            run.improved = split_sections(rest, form.markers).thinking.strip()
-            run.close()
-            _read(run, c, rest, form.markers)
+    prompts = {id(r): form.critique(r.question, r.thinking, r.answer, r.attempt) for r in runs}
+    if whole:
+        for run, c in _call(loop.critic, runs, [prompts[id(r)] for r in runs], "reflection", **kw):
+            run.critique, rest = split_reflection(c.text, form.markers)
+            if loop.accept(run.critique): run.stop(f"accepted in round {number}")
+            elif rest.strip(): ready.append((run, c, rest, []))
+        runs = [r for r in runs if r.active and all(r is not x[0] for x in ready)]
+    closed = ["reflection: end marker added"] if whole else []
+    parts = [form.resume(prompts[id(r)], r.critique) for r in runs]
+    ready += [(run, c, c.text, closed) for run, c in _call(loop.improver, runs, parts, "correction", **kw)]
+    for run, c, rest, notes in ready:
+        if not rest.strip(): run.stop(f"no correction after the critique in round {number}"); continue
+        run.improved = split_sections(rest, form.markers).thinking.strip()
+        run.close()
+        _read(run, c, rest, form.markers)
+        run.notes += notes
 
 # %% ../nbs/40_reflect.ipynb #767deefb
 def _integrate(engine, form:ReflectFormat, runs:list[_Run], kw:dict)->None:
@@ -354,7 +357,7 @@ def resample(
     engine,                       # the reasoner
     questions:list[str],          # one text per question
     rounds:int=2,                 # fresh answers after the first
-    like:list[Trace]|None=None,   # ask each question as often as its trace has rounds
+    like:list[Trace]|None=None,   # start from these first answers, and ask as often as these have rounds
     form:ReflectFormat|None=None, # how questions are asked; None: `ChatFormat()`
     temperature:float=1.0,        # must be above 0: greedy resampling changes nothing
     max_new_tokens:int=1024,      # tokens per generation
@@ -368,7 +371,10 @@ def resample(
         raise ValueError("resample: like= holds traces of other questions; pass the traces that reflect returned for these")
     wanted = [rounds] * len(questions) if like is None else [len(t.rounds) - 1 for t in like]
     runs = [_Run(q) for q in questions]
-    for number in range(max(wanted, default=-1) + 1):
+    for run, trace in zip(runs, like or []):
+        first = trace.rounds[0]
+        run.thinking, run.answer, run.complete, run.notes, run.cost = first.thinking, first.answer, first.complete, list(first.notes), first.tokens
+    for number in range(bool(like), max(wanted, default=-1) + 1):
         active = [r for r,w in zip(runs, wanted) if number <= w and r.active]
         for run, c in _call(engine, active, [form.ask(r.question) for r in active], "answer", temperature=temperature,
                             max_new_tokens=max_new_tokens, top_p=top_p, seed=seed+number):
