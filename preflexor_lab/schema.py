@@ -36,14 +36,14 @@ class TeacherSpec(Strict):
     "Who writes questions, thinking and reference answers."
     kind: Literal["auto", "oracle", "cloze", "llm"] = Field("auto", description="auto: llm when a url is given, else the task's own")
     url: str | None = Field(None, description="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
-    model: str | None = Field(None, description="model id at the endpoint; asked of the endpoint when not given")
+    model: str | None = Field(None, description="model id at the endpoint; default: the one it lists, or the recipe's own model where it cannot list")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key (the key itself never stands in a recipe)")
     categories: Words = Field(
         ["reasoning steps", "relevant materials or concepts", "design principles", "material properties", "hypothesis"],
         description="one section of thinking for each",
     )
     reflection: bool = Field(False, description="ask for a critique between reflect markers as well")
-    max_new_tokens: int = Field(512, ge=1)
+    max_new_tokens: int = Field(256, ge=1, description="tokens of a question, a section or an answer")
     concurrency: int = Field(16, ge=1, description="requests under way at once")
     timeout: float = Field(120, gt=0, description="seconds for one request")
     token_budget: int | None = Field(None, ge=1, description="stop asking after this many tokens")

@@ -210,11 +210,11 @@ def join_sections(
 # %% ../nbs/01_tokens.ipynb #1a34308c
 def extract_text(
     text:str, # model output
-    thinking_start_token:str=THINK_START, # marker before
-    thinking_end_token:str=THINK_END,     # marker after
+    thinking_start:str=THINK_START, # marker before
+    thinking_end:str=THINK_END,     # marker after
 )->str:       # the text between, "" when a marker is missing
     "The text between two markers, outer white space removed (the published name; `split_sections` says more)."
-    events = find_markers(text, ["it"], Markers({"it": (thinking_start_token, thinking_end_token)}))
+    events = find_markers(text, ["it"], Markers({"it": (thinking_start, thinking_end)}))
     outer, _, _ = pair_up([e[3] for e in events])
     return text[events[outer[0][0]][1]:events[outer[0][1]][0]].strip() if outer else ""
 
