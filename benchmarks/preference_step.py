@@ -79,7 +79,7 @@ def main():
 
     pairs = make_pairs(args.pairs)
     tok = train_tokenizer([p["chosen"] for p in make_pairs(400, seed=1)], vocab_size=4096)
-    model = small_model(tok, hidden=256, layers=5, heads=8)
+    model = small_model(tok, hidden=256, layers=6, heads=8)
     table, fresh, folder = datasets.Dataset.from_list(pairs), lambda: copy.deepcopy(model), tempfile.mkdtemp()
     exo = dict(loss_type="exo_pair", label_smoothing=5e-3, beta=.1)
     runs = {
