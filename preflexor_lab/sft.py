@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'UNUSED', 'render', 'encode', 'tokenize_example', 'marker_ids', 'uses_markers', 'Completions', 'pad_rows',
-           'batch_of', 'LengthSampler', 'refuse_changed', 'LabArguments', 'SFTConfig', 'LabTrainer', 'columns',
-           'pad_token', 'SFTTrainer', 'OwnSamples', 'rejection_sample']
+           'batch_of', 'LengthSampler', 'refuse_changed', 'LabArguments', 'SFTConfig', 'SummedMetrics', 'LabTrainer',
+           'columns', 'pad_token', 'SFTTrainer', 'OwnSamples', 'rejection_sample']
 
 # %% ../nbs/29_sft.ipynb #afc3d128
 import logging
@@ -269,10 +269,34 @@ class _Masked:
     def __call__(self, **keywords): return self.module(**{**keywords, **self.keywords})
 
 # %% ../nbs/29_sft.ipynb #9594ae4d
-class LabTrainer(Trainer):
+class SummedMetrics:
+    "Metrics of a Trainer, summed on the device and reduced over processes only when they are logged; a mixin."
+    counted = ("mask/all_masked", "mask/no_end_marker") # logged as counts, the others as means
+
+    def note(self, model, **values):
+        "Add (B,) values to the metrics of this mode."
+        table = self.sums["train" if model.training else "eval"]
+        for name, v in values.items():
+            name, v = name.replace("__", "/"), v.detach().float()
+            old = table.get(name, (0, 0))
+            table[name] = (old[0]+v.sum(), old[1]+v.numel())
+
+    def log(self, logs, start_time=None):
+        "Add the metrics since the last line, over all processes; called by the Trainer on each of them."
+        prefix = next((k.removesuffix("_runtime") for k in logs if k.endswith("_runtime")), "train")
+        mode, prefix = ("train", "") if "loss" in logs else ("eval", prefix+"_")
+        table = self.sums[mode] if prefix != "train_" else {}
+        if table:
+            names = sorted(table)
+            sums = self.accelerator.reduce(torch.stack([torch.stack([torch.as_tensor(x, dtype=torch.float32, device=self.args.device) for x in table[n]]) for n in names]), "sum")
+            logs.update({prefix+n: (s if n in self.counted else s/max(c, 1)) for n, (s, c) in zip(names, sums.tolist())})
+            self.sums[mode] = {}
+        super().log(logs, start_time)
+
+# %% ../nbs/29_sft.ipynb #050fa832
+class LabTrainer(SummedMetrics, Trainer):
     "transformers' Trainer with exact weights under accumulation, masks by epoch and summed metrics; a base class."
     loss_is_scaled_for_ga = True        # our losses are already divided by the totals of the whole batch
-    counted = ("mask/all_masked", "mask/no_end_marker") # logged as counts, the others as means
 
     def __init__(self, model, args, collate, train_dataset=None, eval_dataset=None, processing_class=None, callbacks=None, optimizers=(None, None)):
         self.length_sampler, self.sums = None, {"train": {}, "eval": {}}
@@ -302,26 +326,6 @@ class LabTrainer(Trainer):
         if empty: labels = torch.cat([labels[:,:-1], ids[:,-1:]], 1)      # a batch with nothing to train still needs a graph, under DDP at least
         logps = token_logps(model if batch["holes"] else _Masked(model, attention_mask=None), ids, batch["attention_mask"], labels)
         return logps*0 if empty else logps
-
-    def note(self, model, **values):
-        "Add (B,) values to the metrics of this mode."
-        table = self.sums["train" if model.training else "eval"]
-        for name, v in values.items():
-            name, v = name.replace("__", "/"), v.detach().float()
-            old = table.get(name, (0, 0))
-            table[name] = (old[0]+v.sum(), old[1]+v.numel())
-
-    def log(self, logs, start_time=None):
-        "Add the metrics since the last line, over all processes; called by the Trainer on each of them."
-        prefix = next((k.removesuffix("_runtime") for k in logs if k.endswith("_runtime")), "train")
-        mode, prefix = ("train", "") if "loss" in logs else ("eval", prefix+"_")
-        table = self.sums[mode] if prefix != "train_" else {}
-        if table:
-            names = sorted(table)
-            sums = self.accelerator.reduce(torch.stack([torch.stack([torch.as_tensor(x, dtype=torch.float32, device=self.args.device) for x in table[n]]) for n in names]), "sum")
-            logs.update({prefix+n: (s if n in self.counted else s/max(c, 1)) for n, (s, c) in zip(names, sums.tolist())})
-            self.sums[mode] = {}
-        super().log(logs, start_time)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         "The loss of one evaluation batch; predictions are not kept."
