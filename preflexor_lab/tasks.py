@@ -243,7 +243,7 @@ def _jsonl(path=None, question='question', answer='answer', grader=None, plural=
     return Task('jsonl', items, grade, lambda r: normalise(split_sections(r).answer, plural))
 
 # %% ../nbs/20_tasks.ipynb #8c11127a
-_WORD = re.compile(r"[A-Za-z][A-Za-z\-]*[A-Za-z]|[A-Za-z]")
+_WORD = re.compile(r"\b[A-Za-z](?:[A-Za-z\-]*[A-Za-z])?\b") # a formula such as CaCO3 is no word
 _AFTER_NOUN = frozenset("is are was were of in and or to that which has have can may will by with from at for as on when than".split())
 _BEFORE_NOUN = frozenset("the a an of in this that these those each every any no its their into between from by with as for and or some".split())
 

@@ -48,7 +48,10 @@ def endpoint():
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            try:
+                self.wfile.write(data)
+            except (BrokenPipeError, ConnectionResetError):  # a client that was refused once hangs up on the rest
+                self.close_connection = True
 
         def do_GET(self):
             self._send(200, {"object": "list", "data": [{"id": "teacher", "object": "model", "created": 0, "owned_by": "test"}]})
