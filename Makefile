@@ -46,8 +46,7 @@ readme: env      ## README.md from nbs/index.ipynb
 	$(BIN)/python .github/make_readme.py
 
 docs: env        ## the documentation site, in site/
-	cp README.md nbs/README.md
-	$(BIN)/mkdocs build --quiet; status=$$?; rm -f nbs/README.md; exit $$status
+	$(BIN)/mkdocs build --quiet
 
 clean:           ## remove the environment and build products (never your runs)
 	rm -rf $(VENV) build dist site _proc _docs *.egg-info
