@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 # %% ../nbs/09_endpoint.ipynb #2744c999
 class EngineError(ValueError):
-    "Generation cannot work at all: a wrong address, a wrong key, a missing recording. One line that says what to do."
+    "Generation cannot work at all: a wrong address, a wrong key, a missing recording. One line that says what to do; `status` is the server's, if it gave one."
+    def __init__(self, message:str, status:int|None=None):
+        super().__init__(message)
+        self.status = status
 
 # %% ../nbs/09_endpoint.ipynb #b2534a92
 @dataclass(frozen=True)
@@ -289,7 +292,7 @@ async def only_model(
     try:
         async with engine.client() as client: names = [m.id async for m in await client.models.list()]
     except Exception as error: # sorted by `classify`
-        raise EngineError(f"{engine.url}/models: {classify(error)[1]}; give model=, or check the address") from error
+        raise EngineError(f"{engine.url}/models: {classify(error)[1]}; give model=, or check the address", getattr(error, "status_code", None)) from error
     if len(names) != 1: raise EngineError(f"{engine.url} lists {len(names)} models; choose one with model=: {', '.join(names[:8])}")
     return names[0]
 

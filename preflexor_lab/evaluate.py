@@ -297,16 +297,16 @@ def compare(
     label:str="",     # stage of the row
     metric_b:str="",  # metric of `b` when it is another one, as "direct/accuracy"
 )->dict:              # summary row: value = mean of a - b
-    "Paired bootstrap of one metric; raises ValueError when the metric is missing or no item is shared."
+    "Paired bootstrap of one metric, items (or their `group`) as clusters over seeds; raises ValueError when the metric is missing or no item is shared."
     def values(res, name):
-        found = {p['id']: p['values'][name[len(p['prefix']):]] for p in res.per_item
+        found = {(p.get('seed', 0), p['id'], p.get('group', p['id'])): p['values'][name[len(p['prefix']):]] for p in res.per_item
                  if name.startswith(p['prefix']) and name[len(p['prefix']):] in p['values']}
         if not found: raise ValueError(f"compare: no items carry the metric {name!r}; compare metrics that `evaluate` measures per item")
         return found
     va, vb = values(a, metric), values(b, metric_b or metric)
     shared = [i for i in va if i in vb and va[i] is not None and vb[i] is not None]
     if not shared: raise ValueError(f"compare: the two results share no graded item ({len(va)} and {len(vb)} items)")
-    diff, low, high = paired_bootstrap([va[i] for i in shared], [vb[i] for i in shared], seed)
+    diff, low, high = paired_bootstrap([va[i] for i in shared], [vb[i] for i in shared], seed, groups=[i[2] for i in shared])
     name = metric if not metric_b or metric_b == metric else f"{metric} - {metric_b}"
     return dict(stage=label, metric=f"difference/{name}", value=diff, low=low, high=high, n=len(shared), seed=seed)
 

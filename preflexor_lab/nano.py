@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class NanoConfig:
     "The recipe of the packaged checkpoints."
     seed:int = 0                   # of weights, data and samples
-    tokens:int = 12_000_000        # training tokens, padding included
+    tokens:int = 8_000_000        # training tokens, padding included
     first_tokens:int = 700_000     # of which: the first phase, few hops
     step_tokens:int = 2700         # tokens a step
     muon_lr:float = 2e-3           # hidden matrices
@@ -46,7 +46,7 @@ class NanoConfig:
     first_mix:dict = field(default_factory=lambda: dict(recall=50, think=50))
     mix:dict = field(default_factory=lambda: dict(think=40, direct=5, recall=5, judge=23, reflect=27))
     own_share:float = .6           # of the wrong attempts to be judged: the model's own
-    haste:dict = field(default_factory=lambda: {3: .1, 4: .3, 5: .48, 6: .65}) # hops → share of hasty traces the apprentice reads
+    haste:dict = field(default_factory=lambda: {3: .05, 4: .4, 5: .5, 6: .6}) # hops → share of hasty traces the apprentice reads
     apprentice_tokens:int = 800_000 # tokens that turn the half-way snapshot into the reasoner
     master_tokens:int = 1_200_000   # tokens in which the last snapshot learns to judge the reasoner: the critic
     late_rate:float = .25           # share of the learning rates in these two
@@ -396,6 +396,7 @@ def bfloat16_copy(
     copy = LlamaForCausalLM(model.config)
     copy.load_state_dict(model.state_dict())
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"): setattr(copy.generation_config, name, getattr(model.config, name))
+    copy.generation_config.do_sample = True # a server that reads it (transformers serve) then honours the temperature it is asked for
     return copy.to(torch.bfloat16)
 
 # %% ../nbs/33_nano.ipynb #9ea4668b

@@ -69,6 +69,7 @@ class StageSpec(Strict):
     start: str | None = Field(None, description="stage whose weights this one starts from; default: the one before (controls: base)")
     rounds: int = Field(1, ge=1, description="generate, train, generate again with the new weights")
     chosen: Literal["teacher", "own"] = Field("teacher", description="own: the model's best correct sample (no gold text is trained)")
+    rejected: Literal["student", "teacher"] = Field("student", description="student: a wrong answer of the model being trained; teacher: the teacher's wrong answer")
     samples: int = Field(1, ge=1, description="answers sampled per question")
     temperature: float = Field(1.0, ge=0)
     epochs: float = Field(1.0, gt=0)
@@ -85,10 +86,15 @@ class StageSpec(Strict):
         "Name in the report and of the checkpoint."
         return self.name or self.kind
 
+    def round_label(self, r: int) -> str:
+        "Name of round `r`, counted from 0."
+        return self.label if self.rounds == 1 else f"{self.label}.{r + 1}"
+
 
 class EvalSpec(Strict):
     "What is measured on held-out items after every stage."
-    items: int = Field(200, ge=1, description="held-out test items")
+    items: int = Field(200, ge=1, description="held-out items")
+    split: Literal["test", "valid"] = Field("test", description="valid while settings are being chosen, test once they are")
     samples: int = Field(0, ge=0, description="sampled answers per item for pass@k and maj@k, before and after; 0: none")
     sampled_items: int = Field(64, ge=1, description="items used for pass@k and maj@k")
     max_new_tokens: int = Field(192, ge=1)
@@ -133,6 +139,7 @@ class Recipe(Strict):
     reflect: ReflectSpec = ReflectSpec()
     seeds: Ints = Field([0], min_length=1)
     threads: int = Field(2, ge=1, description="torch threads")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of training; auto: bfloat16 on a GPU, and on a CPU that has instructions for it (twice as fast there), else float32")
     batch_size: int = Field(64, ge=1, description="sequences generated at once")
 
     @model_validator(mode="after")

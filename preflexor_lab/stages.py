@@ -24,7 +24,7 @@ from .reflect import reflect, resample, response_at
 from .runs import Context, RunFolder, stage_seed, write_atomic
 from .schema import Recipe, StageSpec
 from .sft import SFTConfig, SFTTrainer, rejection_sample
-from .sources import device, local_engine, open_model
+from .sources import device, in_bfloat16, local_engine, open_model, reward_result
 
 # %% ../nbs/57_stages.ipynb #acaf0827
 def training_arguments(
@@ -32,19 +32,20 @@ def training_arguments(
     spec: StageSpec,
     out: Path,  # where the trainer may write
     seed: int,
+    bf16: bool = False,  # weights stay float32 where they are; products are taken in bfloat16
     **more,  # arguments of that class
 ):
-    "Arguments of a stage: quiet, seeded, float32 on a CPU and bfloat16 with checkpointing on a GPU."
+    "Arguments of a stage: quiet, seeded, with gradient checkpointing on a GPU."
     gpu = device().type == "cuda"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)  # TRL sets it by its old name
-        return cls(**_common_arguments(spec, out, seed, gpu), **more)
+        return cls(**_common_arguments(spec, out, seed, gpu), bf16=bf16, **more)
 
 
 def _common_arguments(spec: StageSpec, out: Path, seed: int, gpu: bool) -> dict:
     return dict(
         output_dir=str(out), per_device_train_batch_size=spec.batch_size, num_train_epochs=spec.epochs, learning_rate=spec.learning_rate,
-        warmup_ratio=spec.warmup_ratio, max_length=spec.max_length, seed=seed, data_seed=seed, use_cpu=not gpu, bf16=gpu, gradient_checkpointing=gpu,
+        warmup_ratio=spec.warmup_ratio, max_length=spec.max_length, seed=seed, data_seed=seed, use_cpu=not gpu, gradient_checkpointing=gpu,
         group_by_length=True, logging_steps=5, logging_first_step=True, save_strategy="no", report_to="none", disable_tqdm=True,
     )
 
@@ -68,7 +69,7 @@ def count_tokens(tokenizer, texts: list[str]) -> list[int]:  # tokens of each
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
 # %% ../nbs/57_stages.ipynb #352b0a0a
-def train_stage(model, context: Context, spec: StageSpec, data: list, label: str, lora: int = 0):
+def train_stage(model, context: Context, spec: StageSpec, data: list, label: str, lora: int = 0, bf16: bool = False):
     "Train on pairs (orpo, dpo, exo) or on examples (everything else); returns the model in evaluation mode."
     out, seed = context.folder.path / "trainer", stage_seed(context.seed, label)
     common = dict(train_dataset=data, processing_class=context.tokenizer, policy=MaskPolicy(**spec.mask.model_dump()), callbacks=[_callback(context, label)])
@@ -77,14 +78,14 @@ def train_stage(model, context: Context, spec: StageSpec, data: list, label: str
     if spec.kind == "orpo":
         from preflexor_lab.orpo import ORPOConfig, ORPOTrainer
 
-        trainer = ORPOTrainer(model, training_arguments(ORPOConfig, spec, out, seed, beta=spec.beta), **common)
+        trainer = ORPOTrainer(model, training_arguments(ORPOConfig, spec, out, seed, bf16, beta=spec.beta), **common)
     elif spec.kind in ("dpo", "exo"):
         from preflexor_lab.exo import DPOConfig, DPOTrainer
 
         loss = dict(loss_type="exo_pair", label_smoothing=spec.eps) if spec.kind == "exo" else dict(loss_type="sigmoid")
-        trainer = DPOTrainer(model, training_arguments(DPOConfig, spec, out, seed, beta=spec.beta, **loss), **common)
+        trainer = DPOTrainer(model, training_arguments(DPOConfig, spec, out, seed, bf16, beta=spec.beta, **loss), **common)
     else:
-        trainer = SFTTrainer(model, training_arguments(SFTConfig, spec, out, seed), **common)
+        trainer = SFTTrainer(model, training_arguments(SFTConfig, spec, out, seed, bf16), **common)
     trainer.remove_callback(PrinterCallback)  # the run folder and the progress bar have the numbers
     trainer.train()
     model = merge_lora(trainer.model) if lora else trainer.model
@@ -120,7 +121,10 @@ class Measured:
 
     def measure(self, model, context: Context, sampled: bool = False):
         "Measure on held-out items."
-        self.keep(self.task.measure(model, context.tokenizer, self.engine(model, context), self.label, sampled), context)
+        result = self.task.measure(model, context.tokenizer, self.engine(model, context), self.label, sampled)
+        if self.label != "base":
+            result += reward_result(result.per_item, json.loads(self.result_file.with_name(f"s{self.seed}.base.json").read_text()), self.label)
+        self.keep(result, context)
 
     def counted(self, context: Context, **values):
         "Rows without an interval: tokens, pairs, seconds."
@@ -148,7 +152,7 @@ class BaseStage(Measured):
         blocks = blocks_of(tokenizer, texts, spec.max_length)
         self.counted(context, parameters=model.num_parameters(), corpus_tokens=sum(map(len, blocks)), trained_tokens=sum(map(len, blocks)) * spec.epochs)
         trainer = SFTTrainer(
-            model, training_arguments(SFTConfig, spec, context.folder.path / "trainer", stage_seed(self.seed, self.name)), processing_class=tokenizer,
+            model, training_arguments(SFTConfig, spec, context.folder.path / "trainer", stage_seed(self.seed, self.name), in_bfloat16(self.recipe.precision)), processing_class=tokenizer,
             train_dataset=[dict(prompt="", completion=tokenizer.decode(b)) for b in blocks], callbacks=[_callback(context, self.label)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -170,8 +174,7 @@ class PairStage(Measured):
     "Phase I and II: pairs made with the model of this moment, then preference training; one round."
 
     def __init__(self, spec: StageSpec, task, recipe: Recipe, seed: int, round: int = 0, start: str | None = None):
-        label = spec.label if spec.rounds == 1 else f"{spec.label}.{round + 1}"
-        super().__init__(label, task, recipe, seed, weight=3.0)
+        super().__init__(spec.round_label(round), task, recipe, seed, weight=3.0)
         self.spec, self.start, self.questions = spec, start, -(-spec.questions // spec.rounds)
 
     @property
@@ -189,7 +192,7 @@ class PairStage(Measured):
         to_jsonl(pairs, self.pairs_file)
         trained = sum(count_tokens(context.tokenizer, [p.prompt + t for p in pairs for t in (p.chosen, p.rejected)])) * self.spec.epochs
         self.counted(context, questions=self.questions, pairs=len(pairs), trained_tokens=trained)
-        model = train_stage(model, context, self.spec, pairs, self.label, self.recipe.lora)
+        model = train_stage(model, context, self.spec, pairs, self.label, self.recipe.lora, in_bfloat16(self.recipe.precision))
         self.measure(model, context, sampled=self.label == last_label(self.recipe))
         return model
 
@@ -199,7 +202,7 @@ def last_label(recipe: Recipe) -> str:
     main = [s for s in recipe.stages if s.kind != "pretrain"]
     if not main:
         return "base"
-    return main[-1].label if main[-1].rounds == 1 else f"{main[-1].label}.{main[-1].rounds}"
+    return main[-1].round_label(main[-1].rounds - 1)
 
 
 def open_checkpoint(folder: RunFolder, name: str):
@@ -250,7 +253,7 @@ class ControlStage(Measured):
         sizes = count_tokens(context.tokenizer, [e["prompt"] + e["completion"] for e in kept])
         data = filled(list(kept), sizes, budget, seed)
         self.counted(context, trained_tokens=sum(count_tokens(context.tokenizer, [e["prompt"] + e["completion"] for e in data])))
-        model = train_stage(model, context, self.spec.model_copy(update=dict(kind="sft", epochs=1.0)), data, self.label, self.recipe.lora)
+        model = train_stage(model, context, self.spec.model_copy(update=dict(kind="sft", epochs=1.0)), data, self.label, self.recipe.lora, in_bfloat16(self.recipe.precision))
         self.measure(model, context)
         return model
 

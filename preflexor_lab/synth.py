@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Any
 
 from fastcore.basics import patch
@@ -39,6 +40,12 @@ class Excerpt:
     def __post_init__(self):
         if not self.text.strip(): raise ValueError("an Excerpt needs text; check what the index returned")
 
+def _draws(nodes, k, seed):
+    "Groups of k passages without end: every passage comes once before any comes again."
+    for r in count():
+        order = random.Random(f"excerpt {seed} {r}").sample(nodes, len(nodes))
+        yield from (order[i:i+k] for i in range(0, len(order)-k+1, k))
+
 def excerpts_from(
     index,                    # CorpusIndex: `.nodes`, `.retrieve(query, k)`
     topics:Sequence[str]|int, # what to look for; a number: that many random draws
@@ -51,8 +58,7 @@ def excerpts_from(
     keep = [n for n, (section, _) in zip(nodes, sections_of(nodes)) if split is None or section_split(section) == split]
     if not keep: raise ValueError(f"the corpus has no passage in its {split!r} sections; use split=None or more documents")
     ids, found = {n.id for n in keep}, []
-    if isinstance(topics, int):
-        found = [("", random.Random(f"excerpt {seed} {j}").sample(keep, min(k, len(keep)))) for j in range(topics)]
+    if isinstance(topics, int): found = [("", hits) for hits in islice(_draws(keep, min(k, len(keep)), seed), topics)]
     else:
         for t in topics: found.append((t, [n for n in index.retrieve(t, k if split is None else len(nodes)) if n.id in ids][:k]))
     for topic, hits in found:

@@ -373,7 +373,7 @@ def cloze_items(
     min_docs:int=2,               # as in `key_terms`
     max_share:float=0.35,         # as in `key_terms`
 )->list[Item]:
-    "Cloze items of a corpus, `gold` = another real training sentence with the term; a held-out sentence that a training section repeats is left out. Raises ValueError when no sentence qualifies."
+    "Cloze items of a corpus, `gold` = the term, and another real training sentence that holds it; a held-out sentence that a training section repeats is left out. Raises ValueError when no sentence qualifies."
     passages = sections_of(nodes)
     texts, home = defaultdict(list), {}
     for section, text in passages: texts[section].append(text)
@@ -406,7 +406,7 @@ def _cloze_item(sentence, term, section, index, context, prompt):
     proof = index.find(gapped, 1, must=term, exclude=[sentence])
     ctx = ''.join(f"Context: {c}\n" for c in shown)
     key = hashlib.sha256(f"{section}\n{sentence}\n{term}".encode()).hexdigest()[:12]
-    return Item(f"cloze-{key}", neutralise(gapped), term, neutralise(prompt.format(context=ctx, sentence=gapped)), neutralise(proof[0]) if proof else "",
+    return Item(f"cloze-{key}", neutralise(gapped), term, neutralise(prompt.format(context=ctx, sentence=gapped)), neutralise(f"{term}: {proof[0]}") if proof else "",
                 split=section_split(section), meta={'sentence': sentence, 'section': section, 'context': shown})
 
 def _cloze(path, **kw):

@@ -379,9 +379,7 @@ def corrupt(
 def hasty(
     item:WorldItem, # with three hops or more
 )->str:                   # a completion that does not pass
-    "Copy the chain, compute one step, and jump to the asked material as if nothing lay between; raises ValueError below three hops."
+    "Copy the chain, compute one step, and answer with what that gives; raises ValueError below three hops."
     if item.hops < 3: raise ValueError(f"there is nothing to skip with {item.hops} hops; use 3 or more")
-    lines = item.gold.strip().split(" ; ")
-    value, operation = int(lines[item.hops+1].split()[-1]), lines[-1].split()[2]
-    end = min(9, max(0, apply_operation(value, operation)))
-    return f"{THINK_START} {' ; '.join([*lines[:item.hops+2], f'{item.asked}= {value} {operation} = {end}'])}{THINK_END} {end}"
+    lines = item.gold.strip().split(" ; ")[:item.hops+2]
+    return f"{THINK_START} {' ; '.join(lines)}{THINK_END} {lines[-1].split()[-1]}"

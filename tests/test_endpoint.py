@@ -50,8 +50,6 @@ def process(request, tmp_path_factory):
         port = s.getsockname()[1]
     nano = tmp_path_factory.mktemp("served")/"nano"
     shutil.copytree(request.getfixturevalue("nano"), nano)
-    config = nano/"generation_config.json"  # without do_sample this server ignores the temperature
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"do_sample": True}))
     running = subprocess.Popen([program, "serve", str(nano), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                                env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
@@ -261,3 +259,19 @@ def test_real_server_generate_openai_and_wrong_model(served):
     text, messages = generate_OpenAI(prompt=FACTS[0], system_prompt="", base_url=url, model=model, temperature=0.0, max_tokens=60)
     assert text and messages[-1]["content"] == text
     with pytest.raises(EngineError, match="model's id"): EndpointEngine(url, "nope", timeout=60).generate(FACTS)
+
+
+def test_a_whole_run_with_a_served_teacher(served, root, tmp_path):
+    "The recipe of a mini run with two settings changed: the model's folder, and the server's address."
+    from preflexor_lab.ledger import Ledger
+    url, model = served
+    settings = [f"model={model}", f"teacher.url={url}", f"teacher.model={model}", "teacher.max_new_tokens=24", "teacher.concurrency=2", "teacher.categories=one,two",
+                "stages.0.questions=3", "stages.1.questions=3", "eval.items=4", "eval.max_new_tokens=64", "reflect.items=2"]
+    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", "tests/recipes/mini.yaml", "--run-dir", str(tmp_path/"run"), *settings]
+    done = subprocess.run(command, cwd=root, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with Ledger(tmp_path/"run"/"ledger.sqlite", readonly=True) as ledger: engines = {row["engine_id"] for row in ledger.rows("thinking") if row["engine_id"]}
+    assert any(url.split("//")[1] in e for e in engines), engines
+    measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path/"run"/"summary.json").read_text())}
+    assert {("base", "strict"), ("orpo", "strict"), ("exo", "strict"), ("orpo", "pairs"), ("exo", "pairs")} <= measured
+    assert (tmp_path/"run"/"report.html").is_file() and (tmp_path/"run"/"model"/"config.json").is_file()
