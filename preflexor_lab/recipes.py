@@ -157,7 +157,7 @@ def finish(recipe: Recipe, folder: RunFolder, task):
     shutil.rmtree(folder.path / "trainer", ignore_errors=True)
     problems = [dict(kind="document", reason=f"{p.path}: {p.reason}", n=1) for p in getattr(getattr(task, "index", None), "problems", [])]
     report(
-        folder.path / "report.html", recipe.description or recipe.name, recipe.model_dump(), folder.summary(), folder.metrics(),
+        folder.path / "report.html", recipe.description or recipe.name, recipe.model_dump(exclude_unset=True), folder.summary(), folder.metrics(),
         examples_of(recipe, folder, task) + reflections_of(recipe, folder, task), masks_of(recipe, folder, load_tokenizer(str(target))),
         problems + folder.ledger.failures(), NOTES,
     )

@@ -34,7 +34,6 @@ class Strict(BaseModel):
 # %% ../nbs/55_schema.ipynb #60a3185b
 class TeacherSpec(Strict):
     "Who writes questions, thinking and reference answers."
-    kind: Literal["auto", "oracle", "cloze", "llm"] = Field("auto", description="auto: llm when a url is given, else the task's own")
     url: str | None = Field(None, description="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     model: str | None = Field(None, description="model id at the endpoint; default: the one it lists, or the recipe's own model where it cannot list")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key (the key itself never stands in a recipe)")
@@ -156,7 +155,24 @@ class Recipe(Strict):
             raise ValueError("model: new needs a first stage of kind pretrain: add one, or name a model")
         if any(s.kind == "pretrain" for s in self.stages[1:] + self.controls):
             raise ValueError("pretrain can only be the first stage")
+        self._nothing_ignored()
         return self
+
+    def _nothing_ignored(self):
+        "Refuse settings that would change nothing."
+        foreign = {"materials_lab": ("data", "margin"), "corpus": ("data", "margin", "hops", "pages"), "pairs": ("corpus", "hops", "pages", "critic", "teacher", "reflect")}[self.task]
+        for key in foreign:
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
+                raise ValueError(f"{key} means nothing to task {self.task}: leave it out")
+        for s in self.stages:
+            if s.kind in ("sft", "rft"):
+                raise ValueError(f"{s.kind} is a control: put stage {s.label!r} under controls")
+        changed = lambda s, keys: [k for k in keys if getattr(s, k) != StageSpec.model_fields[k].default]
+        for s in self.stages + self.controls:
+            if s.kind in ("sft", "rft") and (keys := changed(s, ("epochs", "questions", "rounds"))):
+                raise ValueError(f"control {s.label!r} is as long as the main stages together: leave {keys[0]} out")
+            if self.task == "pairs" and (keys := changed(s, ("chosen", "rejected", "samples", "temperature"))):
+                raise ValueError(f"task pairs generates nothing: leave {keys[0]} out of stage {s.label!r}")
 
 # %% ../nbs/55_schema.ipynb #6b08c3c7
 def packaged_recipes() -> dict[str, Path]:

@@ -92,11 +92,20 @@ class LabSource:
             for i, page in enumerate(documents(self.recipe.pages, seed=0, hops=self.hops)):
                 write_atomic(corpus / f"page_{i:04d}.md", page)
         self.index = build_index(corpus, persist_dir=self.folder.path / "index")
-        if self.recipe.teacher.url:
-            self.teacher = LLMTeacher(teacher_engine(self.recipe, self.folder.ledger), self.index, **_llm_options(self.recipe))
-        else:
-            self.teacher = OracleTeacher(hops=self.hops, wrong=_needs_wrong(self.recipe))
+        self.teacher = self.make_teacher()
         self.test = load_task("materials_lab", split=self.recipe.eval.split, n=self.recipe.eval.items, hops=self.hops)
+
+    def make_teacher(self):
+        "An LLM where the recipe has an address for one, else the task's own teacher."
+        t, wrong = self.recipe.teacher, any(s.rejected == "teacher" for s in self.recipe.stages + self.recipe.controls)
+        if not t.url:
+            return self.own_teacher(wrong)
+        engine = teacher_engine(self.recipe, self.folder.ledger)
+        return LLMTeacher(engine, self.index, categories=tuple(t.categories), reflection=t.reflection, max_new_tokens=t.max_new_tokens, wrong=wrong)
+
+    def own_teacher(self, wrong: bool):
+        "The oracle of this world."
+        return OracleTeacher(hops=self.hops, wrong=wrong)
 
     def base_texts(self) -> list[str]:
         "What a new tokenizer and base are trained on."
@@ -136,16 +145,6 @@ class LabSource:
         "How this task's models reflect: (format, what counts as nothing left to improve)."
         return CompletionFormat(reflect_prompt=reflect_prompt), ScoreAccepts()
 
-
-def _llm_options(recipe: Recipe) -> dict:
-    t = recipe.teacher
-    return dict(categories=tuple(t.categories), reflection=t.reflection, max_new_tokens=t.max_new_tokens, wrong=_needs_wrong(recipe))
-
-
-def _needs_wrong(recipe: Recipe) -> bool:
-    "Whether any stage rejects the teacher's own wrong answers."
-    return any(s.rejected == "teacher" for s in recipe.stages + recipe.controls)
-
 # %% ../nbs/56_sources.ipynb #84e61fc4
 class CorpusSource(LabSource):
     "A folder of documents: cloze questions on held-out documents; the teacher is cloze or an LLM."
@@ -159,15 +158,16 @@ class CorpusSource(LabSource):
         if not Path(self.recipe.corpus).is_dir():
             raise ValueError(f"corpus={self.recipe.corpus} is no folder: give one that holds md, txt, html, pdf or jsonl files")
         self.index = build_index(self.recipe.corpus, persist_dir=self.folder.path / "index")
-        if self.recipe.teacher.url:
-            self.teacher = LLMTeacher(teacher_engine(self.recipe, self.folder.ledger), self.index, **_llm_options(self.recipe))
-        else:
-            self.teacher = ClozeTeacher(self.index, wrong=_needs_wrong(self.recipe))
+        self.teacher = self.make_teacher()
         self.test = load_task("cloze", path=self.index, split=self.recipe.eval.split, n=self.recipe.eval.items)
         held_out = ClozeTeacher(self.index, split=self.recipe.eval.split, wrong=True)
         self.held_out, _ = build_pairs(
             self.index, held_out, n=2 * self.recipe.eval.items, seed=0, k=1, split=self.recipe.eval.split, rejected_from="teacher", only_include_wrong_answers=False
         )
+
+    def own_teacher(self, wrong: bool):
+        "Cloze questions on training sections."
+        return ClozeTeacher(self.index, wrong=wrong)
 
     def base_texts(self) -> list[str]:
         "Training sections only."

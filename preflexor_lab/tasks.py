@@ -6,7 +6,7 @@
 __all__ = ['log', 'SPLITS', 'FATAL', 'CLOZE_PROMPT', 'BLANK', 'hash_split', 'Item', 'Task', 'extract_number', 'last_number',
            'number_grader', 'number_text', 'read_rows', 'normalise', 'exact_grader', 'question_items', 'gsm8k_thinking',
            'key_terms', 'sentences', 'good_sentence', 'sections_of', 'section_split', 'alike', 'SentenceIndex',
-           'cloze_items', 'lab_item', 'load_task']
+           'cloze_items', 'in_context', 'lab_item', 'load_task']
 
 # %% ../nbs/20_tasks.ipynb #bd4ce0f5
 import hashlib, json, logging, math, random, re
@@ -373,7 +373,7 @@ def cloze_items(
     min_docs:int=2,               # as in `key_terms`
     max_share:float=0.35,         # as in `key_terms`
 )->list[Item]:
-    "Cloze items of a corpus, `gold` = the term, and another real training sentence that holds it; a held-out sentence that a training section repeats is left out. Raises ValueError when no sentence qualifies."
+    "Cloze items of a corpus, `gold` = the term, and where it stands in another real training sentence; a held-out sentence that a training section repeats is left out. Raises ValueError when no sentence qualifies."
     passages = sections_of(nodes)
     texts, home = defaultdict(list), {}
     for section, text in passages: texts[section].append(text)
@@ -399,6 +399,17 @@ def cloze_items(
     return [_cloze_item(s, asked[s], home[s], index, context, prompt) for s in islice(fresh, n)]
 
 # %% ../nbs/20_tasks.ipynb #e692bb54
+def in_context(
+    sentence:str,  # a real sentence
+    term:str,      # a word of it
+    words:int=5,   # kept on either side
+)->str:
+    "A keyword in its context, as a concordance shows it; raises ValueError when the term is not there."
+    all_words = sentence.split()
+    at = next((k for k, w in enumerate(all_words) if re.search(rf'\b{re.escape(term)}\b', w, re.I)), None)
+    if at is None: raise ValueError(f"{term!r} is no word of {sentence!r:.80}")
+    return ' '.join(all_words[max(0, at-words):at+words+1])
+
 def _cloze_item(sentence, term, section, index, context, prompt):
     "Hide `term` in `sentence`; context is retrieved with the gap, evidence with the answer."
     gapped = re.sub(rf'\b{re.escape(term)}\b', BLANK, sentence, count=1, flags=re.I)
@@ -406,7 +417,7 @@ def _cloze_item(sentence, term, section, index, context, prompt):
     proof = index.find(gapped, 1, must=term, exclude=[sentence])
     ctx = ''.join(f"Context: {c}\n" for c in shown)
     key = hashlib.sha256(f"{section}\n{sentence}\n{term}".encode()).hexdigest()[:12]
-    return Item(f"cloze-{key}", neutralise(gapped), term, neutralise(prompt.format(context=ctx, sentence=gapped)), neutralise(f"{term}: {proof[0]}") if proof else "",
+    return Item(f"cloze-{key}", neutralise(gapped), term, neutralise(prompt.format(context=ctx, sentence=gapped)), neutralise(f"{term}: {in_context(proof[0], term)}") if proof else "",
                 split=section_split(section), meta={'sentence': sentence, 'section': section, 'context': shown})
 
 def _cloze(path, **kw):

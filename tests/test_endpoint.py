@@ -266,7 +266,7 @@ def test_a_whole_run_with_a_served_teacher(served, root, tmp_path):
     from preflexor_lab.ledger import Ledger
     url, model = served
     settings = [f"model={model}", f"teacher.url={url}", f"teacher.model={model}", "teacher.max_new_tokens=24", "teacher.concurrency=2", "teacher.categories=one,two",
-                "stages.0.questions=3", "stages.1.questions=3", "eval.items=4", "eval.max_new_tokens=64", "reflect.items=2"]
+                "stages.0.questions=8", "stages.1.questions=12", "eval.items=4", "eval.max_new_tokens=64", "reflect.items=2"]
     command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", "tests/recipes/mini.yaml", "--run-dir", str(tmp_path/"run"), *settings]
     done = subprocess.run(command, cwd=root, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
