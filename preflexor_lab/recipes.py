@@ -181,7 +181,7 @@ app = typer.Typer(
 
     `preflexor run corpus corpus=papers/ --run-dir runs/papers`  your own documents, offline
 
-    `preflexor run corpus corpus=papers/ model=PATH teacher.url=http://127.0.0.1:8000/v1`  a real model and an LLM teacher
+    `preflexor run papers corpus=papers/ model=PATH teacher.url=http://127.0.0.1:8000/v1`  a real model and an LLM teacher
 
     `preflexor inspect runs/demo`  what was generated, and what failed
 
@@ -237,7 +237,7 @@ def _closing(folder: Path) -> str:
     "What a finished run says: the headline rows and where things are."
     rows = json.loads((folder / "summary.json").read_text())
     shown = [r for r in rows if r["metric"].startswith("gain")]
-    lines = [f"  {r['stage']:<28} {r['metric']:<22} {r['value']:7.3f}  [{r['low']:.3f}, {r['high']:.3f}]  n={r['n']}" for r in shown]
+    lines = [f"  {r['stage']:<28} {r['metric']:<28} {r['value']:7.3f}  [{r['low']:.3f}, {r['high']:.3f}]  n={r['n']}" for r in shown]
     return "\n".join([*lines, f"report: {folder / 'report.html'}", f"model:  {folder / 'model'}"])
 
 # %% ../nbs/61_recipes.ipynb #b484158b

@@ -132,7 +132,7 @@ def show_certificate(
     return View(f'<div>{head}</div><div class="box extra"><div class="text">{body}</div></div><ul>{items}</ul>{note}', "\n".join(lines))
 
 # %% ../nbs/60_viz.ipynb #829fa5a9
-COUNTED = ("tokens", "seconds", "failed", "margin", "loss", "length", "items", "pairs", "questions", "kept", "perplexity", "correlation", "steps")
+COUNTED = ("tokens", "seconds", "failed", "margin", "loss", "length", "items", "pairs", "questions", "kept", "perplexity", "correlation", "steps", "parameters")
 
 def is_count(metric:str # name of a metric
             )->bool:   # True for tokens, seconds and the like, False for shares

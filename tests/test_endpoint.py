@@ -261,17 +261,41 @@ def test_real_server_generate_openai_and_wrong_model(served):
     with pytest.raises(EngineError, match="model's id"): EndpointEngine(url, "nope", timeout=60).generate(FACTS)
 
 
+def preflexor(root, *words):
+    "The command as a user types it, in a process of its own."
+    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", *words]
+    return subprocess.run(command, cwd=root, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+
+
+def teachers_of(folder):
+    "Engines that wrote the thinking of a run."
+    from preflexor_lab.ledger import Ledger
+    with Ledger(folder/"ledger.sqlite", readonly=True) as ledger: return " ".join({row["engine_id"] for row in ledger.rows("thinking") if row["engine_id"]})
+
+
 def test_a_whole_run_with_a_served_teacher(served, root, tmp_path):
     "The recipe of a mini run with two settings changed: the model's folder, and the server's address."
-    from preflexor_lab.ledger import Ledger
     url, model = served
-    settings = [f"model={model}", f"teacher.url={url}", f"teacher.model={model}", "teacher.max_new_tokens=24", "teacher.concurrency=2", "teacher.categories=one,two",
-                "stages.0.questions=8", "stages.1.questions=12", "eval.items=4", "eval.max_new_tokens=64", "reflect.items=2"]
-    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", "tests/recipes/mini.yaml", "--run-dir", str(tmp_path/"run"), *settings]
-    done = subprocess.run(command, cwd=root, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    done = preflexor(root, "run", "tests/recipes/mini.yaml", "--run-dir", str(tmp_path/"run"), f"model={model}", f"teacher.url={url}",
+                     "teacher.max_new_tokens=24", "teacher.concurrency=2", "teacher.categories=one,two",
+                     "stages.0.questions=8", "stages.1.questions=12", "eval.items=4", "eval.max_new_tokens=64", "reflect.items=2")
     assert done.returncode == 0, done.stderr
-    with Ledger(tmp_path/"run"/"ledger.sqlite", readonly=True) as ledger: engines = {row["engine_id"] for row in ledger.rows("thinking") if row["engine_id"]}
-    assert any(url.split("//")[1] in e for e in engines), engines
+    assert url.split("//")[1] in teachers_of(tmp_path/"run")
     measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path/"run"/"summary.json").read_text())}
     assert {("base", "strict"), ("orpo", "strict"), ("exo", "strict"), ("orpo", "pairs"), ("exo", "pairs")} <= measured
     assert (tmp_path/"run"/"report.html").is_file() and (tmp_path/"run"/"model"/"config.json").is_file()
+
+
+def test_the_papers_recipe_with_a_served_teacher(served, root, shared_data, tmp_path):
+    "LoRA, real documents, two rounds of Phase II and reflection, as for a real model; only the sizes are cut down."
+    url, model = served
+    (tmp_path/"papers").mkdir()
+    for file in sorted((shared_data/"chemistry").glob("m510*.md")): shutil.copy(file, tmp_path/"papers")
+    done = preflexor(root, "run", "papers", f"corpus={tmp_path/'papers'}", f"model={model}", f"teacher.url={url}", "--run-dir", str(tmp_path/"run"),
+                     "teacher.max_new_tokens=24", "teacher.concurrency=2", "base.max_length=256", "stages.0.max_length=256", "stages.1.max_length=256",
+                     "stages.0.questions=4", "stages.1.questions=8", "eval.items=6", "eval.max_new_tokens=32", "reflect.items=2", "reflect.max_new_tokens=48", "threads=1")
+    assert done.returncode == 0, done.stderr
+    assert url.split("//")[1] in teachers_of(tmp_path/"run")
+    measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path/"run"/"summary.json").read_text())}
+    assert {("base", "accuracy"), ("exo.2", "accuracy"), ("exo.2", "preference_accuracy"), ("exo.2", "reward_accuracy"), ("reflect.1", "accuracy")} <= measured
+    assert not (tmp_path/"run"/"model"/"adapter_config.json").exists(), "the adapter is merged into the model that is shipped"

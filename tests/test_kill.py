@@ -3,9 +3,11 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -31,25 +33,39 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(root, tmp_path_factory):
+def whole(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    start = time.monotonic()
     subprocess.run(command(root, folder), cwd=root, env=environment(), check=True, capture_output=True)
-    return folder, time.monotonic() - start
+    return folder
 
 
-def test_killed_run_ends_like_an_undisturbed_one(root, undisturbed, tmp_path):
-    whole, seconds = undisturbed
-    rng, folder, kills = random.Random(0), tmp_path / "run", 0
-    for _ in range(KILLS):
+def progress(folder):
+    "How far a run is: rows in its ledger and lines in its metrics; 0 before there are any."
+    if not (folder / "ledger.sqlite").exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"file:{folder / 'ledger.sqlite'}?mode=ro", uri=True, timeout=5)) as db:
+            rows = db.execute("SELECT count(*) FROM rows").fetchone()[0]
+    except sqlite3.OperationalError:  # the file is there, its table not yet
+        return 0
+    metrics = folder / "metrics.jsonl"
+    return rows + (metrics.read_bytes().count(b"\n") if metrics.exists() else 0)
+
+
+def test_killed_run_ends_like_an_undisturbed_one(root, whole, tmp_path):
+    rng, folder, end, kills = random.Random(0), tmp_path / "run", progress(whole), []
+    for k in range(KILLS):
+        target = end * (k + rng.random()) / KILLS
         process = subprocess.Popen(command(root, folder), cwd=root, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(rng.uniform(0.35, 0.8) * seconds / max(1, KILLS / 3))
-        except subprocess.TimeoutExpired:
-            kills += 1
+        while progress(folder) < target and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.2))
+        if process.poll() is None:
+            kills.append(round(progress(folder) / end, 2))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert kills > 0, "no kill met a running process"
+    print("killed at these parts of the run:", kills)
+    assert len(kills) >= KILLS - 1, f"only {kills} of {KILLS} kills met a running process"  # the last one may come too late
     last = subprocess.run(command(root, folder), cwd=root, env=environment(), capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     rows, summary = outcome(folder)
