@@ -307,13 +307,11 @@ def train_steps(
     tokens:int,           # how many
     rate:float=1.0,       # share of the configured learning rates
     after:Callable[[int,float],None]=lambda step, loss: None, # called between rounds of batches, with steps done and the mean of the last 100 losses
-    minutes:float|None=None, # stop the clock here, even before the last token
 )->None:
     "Train for a number of tokens, with warm-up and linear decay."
-    config, optimizers, start, first, step, losses = exercises.config, make_optimizers(model, exercises.config), time.monotonic(), exercises.seen, 0, []
-    over = lambda: exercises.seen-first >= tokens or (minutes is not None and time.monotonic()-start > 60*minutes)
+    config, optimizers, first, step, losses = exercises.config, make_optimizers(model, exercises.config), exercises.seen, 0, []
     model.train()
-    while not over():
+    while exercises.seen-first < tokens:
         for ids, weights in make_batches(exercises, config.first_mix if exercises.seen < config.first_tokens else config.mix):
             factor = rate*min(1.0, (step+1)/config.warmup)*max(.02, 1-(exercises.seen-first)/tokens)
             for opt, base in zip(optimizers, (config.muon_lr, config.adam_lr)):
@@ -324,14 +322,13 @@ def train_steps(
             for opt in optimizers: opt.step(); opt.zero_grad()
             losses, step = [*losses[-99:], loss.item()], step+1
             exercises.seen += ids.numel()
-            if over(): break
+            if exercises.seen-first >= tokens: break
         after(step, sum(losses)/len(losses))
 
 # %% ../nbs/33_nano.ipynb #e098b4b0
 def train_nano(
     config:NanoConfig,            # the recipe
     out:Path,                     # snapshots go to out/snapshots, results to out/reasoner and out/critic
-    minutes:float|None=None,      # stop the main run here, even before the last token
     report:Callable[[dict],None]=lambda row: log.info("%s", row), # called with tokens, loss and seconds at every snapshot
 )->tuple[list[Path], Path, Path]: # snapshots in order, reasoner, critic
     "Train from nothing: the run, the apprentice, the critic."
@@ -346,8 +343,8 @@ def train_nano(
         report(dict(snapshot=name, step=step, loss=round(loss, 4), seconds=round(time.monotonic()-start)))
         if due >= config.pool_tokens and (due//config.snapshot_tokens) % 2 == 0: fill_pool(model, exercises)
         due += config.snapshot_tokens
-    train_steps(model, exercises, config.tokens, after=snapshot, minutes=minutes)
-    if not snapshots: raise ValueError(f"the run ended after {exercises.seen:,} tokens, before the first snapshot at {config.snapshot_tokens:,}; give it more time or tokens")
+    train_steps(model, exercises, config.tokens, after=snapshot)
+    if not snapshots: raise ValueError(f"the run ended after {exercises.seen:,} tokens, before the first snapshot at {config.snapshot_tokens:,}; give it more tokens")
     apprentice = apprenticeship(snapshots[(len(snapshots)-1)//2], exercises, config)
     reasoner = save_model(bfloat16_copy(apprentice), tokenizer, Path(out)/"reasoner")
     critic = save_model(bfloat16_copy(mastery(model, apprentice, exercises, config)), tokenizer, Path(out)/"critic")
@@ -482,17 +479,17 @@ def measure(
 def main(
     argv:Sequence[str]|None=None, # arguments; None: of the command line
 )->int:                           # exit status
-    "`python -m preflexor_lab.nano --out DIR [--seed N] [--minutes M]`: DIR/reasoner, DIR/critic, DIR/metrics.json; 2 and one line for a user's mistake."
+    "`python -m preflexor_lab.nano --out DIR [--seed N]`: DIR/reasoner, DIR/critic, DIR/metrics.json; 2 and one line for a user's mistake."
     parser = argparse.ArgumentParser(prog="python -m preflexor_lab.nano", description="Train the nano reasoner and critic from nothing.")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     parser.add_argument("--seed", default=0, type=int, help="of weights, data and samples")
-    parser.add_argument("--minutes", default=None, type=float, help="stop training after this long")
     parser.add_argument("--tokens", default=NanoConfig.tokens, type=int, help="training tokens")
     args = parser.parse_args(argv)
     if args.out.is_file(): parser.error(f"--out {args.out} is a file; give a folder")
+    if args.tokens < NanoConfig.snapshot_tokens: parser.error(f"--tokens {args.tokens} ends before the first snapshot; give at least {NanoConfig.snapshot_tokens}")
     curve, start = [], time.monotonic()
     def report(row): curve.append(row); print(json.dumps(row), flush=True)
-    snapshots, reasoner, critic = train_nano(replace(NanoConfig(), seed=args.seed, tokens=args.tokens), args.out, args.minutes, report)
+    snapshots, reasoner, critic = train_nano(replace(NanoConfig(), seed=args.seed, tokens=args.tokens), args.out, report)
     tokenizer, models = load_tokenizer(str(reasoner)), [load_model(str(path), dtype=torch.float32) for path in (reasoner, critic)]
     for row, path in zip(curve, snapshots): row["valid_strict"] = strict_by_hops(load_model(str(path), dtype=torch.float32), tokenizer)
     facts = dict(seed=args.seed, seconds=round(time.monotonic()-start), test_hops=list(TEST_HOPS), curve=curve, rows=measure(*models, tokenizer, seed=args.seed))
