@@ -243,6 +243,7 @@ trainer = active.PRefLexORORPOTrainer(model=small_model(tokenizer, hidden=32, la
                                       topics=8, rounds=2, generate_dataset=generate_dataset, only_include_wrong_answers=False)
 trainer.run()
 print("RESULT", dist.get_world_size(), dist.get_rank(), len(made), trainer.train_dataset["prompt"][0].replace(" ", ""), weights_hash(trainer.model), flush=True)
+dist.barrier(); dist.destroy_process_group(); os._exit(0)  # gloo's threads may outlive the group, and a normal exit then aborts now and then
 """
 
 

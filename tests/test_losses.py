@@ -31,7 +31,7 @@ for tied in (True, False):
         assert isinstance(fsdp, FSDPModule)
         token_logps(fsdp, *mine, **kw).sum().backward()
         check(fsdp, lambda g: g.full_tensor())
-dist.barrier(); sys.stdout.write(f"rank {rank} agrees\\n"); sys.stdout.flush(); dist.destroy_process_group()
+dist.barrier(); sys.stdout.write(f"rank {rank} agrees\\n"); sys.stdout.flush(); dist.destroy_process_group(); os._exit(0)
 '''
 
 

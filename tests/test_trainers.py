@@ -41,7 +41,10 @@ for name, cls, config, kw in (("sft", SFTTrainer, SFTConfig, {}), ("orpo", ORPOT
     weights.update({f"{name}.{k}": v.clone() for k, v in model.state_dict().items()})
     logs[name] = [{k: v for k, v in l.items() if k in ("loss", "nll_loss", "rewards/margins", "rewards/accuracies", "mask/all_masked")} for l in trainer.state.log_history if "loss" in l]
 if int(os.environ.get("RANK", 0)) == 0: torch.save(dict(weights=weights, logs=logs, world=world), f"{out}/result.pt")
-if world > 1: dist.destroy_process_group()
+if world > 1:
+    dist.barrier()  # nobody leaves while another still needs the group
+    dist.destroy_process_group()
+    os._exit(0)  # gloo's threads may outlive the group, and a normal exit then aborts now and then
 '''
 
 
