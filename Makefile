@@ -40,7 +40,9 @@ bench: env       ## every benchmark, one JSON line each
 	@for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
 
 nano: env        ## retrain the packaged reasoner and critic from nothing with seeds 0 and 1; the first pair and both measurements go into the package (about 20 minutes)
-	for s in 0 1; do OMP_NUM_THREADS=1 $(BIN)/python -m preflexor_lab.nano --seed $$s --out runs/nano/seed$$s & done; wait
+	rm -rf runs/nano
+	export OMP_NUM_THREADS=1; $(BIN)/python -m preflexor_lab.nano --seed 0 --out runs/nano/seed0 & first=$$!; \
+	$(BIN)/python -m preflexor_lab.nano --seed 1 --out runs/nano/seed1; second=$$?; wait $$first && exit $$second
 	for m in reasoner critic; do cp runs/nano/seed0/$$m/* preflexor_lab/assets/nano/$$m/; done
 	for s in 0 1; do cp runs/nano/seed$$s/metrics.json preflexor_lab/assets/nano/metrics_seed$$s.json; done
 

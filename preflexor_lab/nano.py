@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class NanoConfig:
     "The recipe of the packaged checkpoints."
     seed:int = 0                   # of weights, data and samples
-    tokens:int = 8_000_000        # training tokens, padding included
+    tokens:int = 8_000_000         # training tokens, padding included
     first_tokens:int = 700_000     # of which: the first phase, few hops
     step_tokens:int = 2700         # tokens a step
     muon_lr:float = 2e-3           # hidden matrices

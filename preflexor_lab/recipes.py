@@ -177,9 +177,9 @@ app = typer.Typer(
 
     **Start here**
 
-    `preflexor run`  the main job on the embedded model (about three minutes)
+    `preflexor run`  the main job on the embedded model (about a minute)
 
-    `preflexor run corpus corpus=papers/ --run-dir runs/papers`  your own documents, offline
+    `preflexor run corpus corpus=papers/`  your own documents, offline
 
     `preflexor run papers corpus=papers/ model=PATH teacher.url=http://127.0.0.1:8000/v1`  a real model and an LLM teacher
 

@@ -122,7 +122,7 @@ class Measured:
     def measure(self, model, context: Context, sampled: bool = False):
         "Measure on held-out items."
         result = self.task.measure(model, context.tokenizer, self.engine(model, context), self.label, sampled)
-        if self.label != "base":
+        if self.label != "base" and any("chosen_sum" in p["values"] for p in result.per_item):
             result += reward_result(result.per_item, json.loads(self.result_file.with_name(f"s{self.seed}.base.json").read_text()), self.label)
         self.keep(result, context)
 
