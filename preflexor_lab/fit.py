@@ -7,7 +7,7 @@ __all__ = ['log', 'PUBLISHED', 'REFUSED', 'ACCELERATE', 'trainer_options', 'make
            'checkpoint_kind', 'fit']
 
 # %% ../nbs/48_fit.ipynb #844a9933
-import json, logging, math, shutil
+import json, logging, math, shutil, warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -46,6 +46,7 @@ def trainer_options(
     for name, value in dict(accelerate).items():
         if name not in ACCELERATE: raise ValueError(f"accelerate_kwargs[{name!r}] is not supported: use {', '.join(ACCELERATE)}, an accelerate config file, or the trainer's own arguments")
         out |= {k: v for k, v in ACCELERATE[name](value).items() if k not in out}
+    if "save_steps" in out and out["save_steps"] is None: del out["save_steps"]
     if "save_steps" in out: out.setdefault("save_strategy", "steps")
     if "eval_steps" in out: out.setdefault("eval_strategy", "steps")
     return out
@@ -60,7 +61,9 @@ def make_arguments(
     if not torch.cuda.is_available(): quiet |= dict(use_cpu=True, bf16=False, gradient_checkpointing=False)
     known = {f.name for f in fields(cls)}
     if unknown := [k for k in options if k not in known]: raise ValueError(f"{cls.__name__} has no argument {unknown[0]!r}: see its documentation, or drop it")
-    return cls(output_dir=str(output_dir), **{k: v for k, v in quiet.items() if k in known} | options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning) # TRL sets it by its old name
+        return cls(**dict(output_dir=str(output_dir)) | {k: v for k, v in quiet.items() if k in known} | options)
 
 # %% ../nbs/48_fit.ipynb #dc63e23f
 def set_dropout(

@@ -281,10 +281,10 @@ def merge_lora(
 
 # %% ../nbs/10_models.ipynb #e5cca40d
 def nano_path(
-    name:str="reasoner", # "reasoner" or "critic"
+    name:str="reasoner", # "reasoner", "critic" or "novice"
 )->Path:                 # a folder that load_model and load_tokenizer take
     "Where a packaged model lies; raises ValueError on another name, or when it was not installed."
-    if name not in ("reasoner", "critic"): raise ValueError(f"nano_path knows 'reasoner' and 'critic', got {name!r}")
+    if name not in ("reasoner", "critic", "novice"): raise ValueError(f"nano_path knows 'reasoner', 'critic' and 'novice', got {name!r}")
     path = Path(str(files("preflexor_lab")))/"assets"/"nano"/name
     if not (path/"config.json").is_file(): raise ValueError(f"the packaged {name} is not in {path}: reinstall the package, or run python -m preflexor_lab.nano --out {path.parent}")
     return path
