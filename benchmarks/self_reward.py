@@ -3,19 +3,19 @@
 A Llama of 5M random parameters, 8 prompts of 64 random tokens, 4 candidates each of 128 new tokens, temperature 0.7, top_p 0.9,
 no end of sequence. Ours is the loop of LocalEngine: all 32 rows in one batch, each prompt read once and its cache shared by its
 candidates. The baseline is the package's `sampling_utils.sample`, called as its `DPODatasetGenerator.forward` calls it: prompt by
-prompt, the prompt repeated 4 times, up to prompt + new tokens. It keeps no key-value cache: every step runs the model over the
-whole sequence again, with the logits of every position, and most of the ratio comes from that. Its `net` returns logits, so
-a module around the same model does that with `use_cache=False`; the package itself is used as published (0.2.12), faults
-included. They change what is sampled, not how much work is done: a token is drawn from the logits of its own, still empty place
-(read as token 0) instead of those of the place before, and the mask that should cut off the prompt leaves it in and drops
-every token 0, so that new tokens are counted from the steps taken and not from what `sample` returns.
+prompt, the prompt repeated 4 times, up to prompt + new tokens. It has no key-value cache: every step runs the model over the
+whole sequence again, logits of every position included; most of the ratio comes from that. Its `net` must return logits, which a
+module around the same model does with `use_cache=False`. The package is used as published (0.2.12), faults included. They change
+what is sampled, not how much work it is: a token is drawn from the logits of its own, still empty place (read as token 0), not
+of the place before; and the mask meant to cut off the prompt leaves it in and drops every token 0, so that new tokens are
+counted from the steps taken.
 
-Also measured, without a target: 3 votes of 64 new tokens on each candidate (prompt and candidate, 192 tokens), asked in one call of
-LocalEngine as `ModelJudge` does against one call a candidate as the package does, both with our engine, so that only the
-batching differs. Reported: tokens run through the model on each side, and those of them that ours spends on reading prompts.
+Also measured, without a target: 3 votes of 64 new tokens on each candidate (prompt and candidate, 192 tokens), in one call of
+LocalEngine as `ModelJudge` asks against one call a candidate as the package does, both with our engine: only the batching
+differs. `model_tokens` are the tokens that each side runs through the model, `prompt_tokens_read` those of ours that read prompts.
 
-Both sides run in one process on one thread, and are timed in CPU time (`time.process_time`) after a warm-up, in turns, the best
-of `--rounds` counting for each. Exits 1 when the target is missed, 2 without the package: pip install 'preflexor_lab[bench]'.
+All run in one process on one thread, timed in CPU time (`time.process_time`) after a warm-up, in turns, the best of `--rounds`
+counting for each. Exits 1 when the target is missed, 2 without the package: pip install 'preflexor_lab[bench]'.
 """
 import argparse
 import json
@@ -55,7 +55,7 @@ class Logits(torch.nn.Module):
 
 
 class Work:
-    "Counts the tokens that run through a model: all, those of calls with more than one token a row, and the rows of all calls."
+    "Counts what runs through a model: tokens, those in calls with more than one a row, and the rows of all calls."
     def __init__(self, model):
         self.reset()
         model.register_forward_pre_hook(self.count, with_kwargs=True)
@@ -106,8 +106,7 @@ def main():
             work.reset()
             seconds, outs[name] = cpu_seconds(lambda: side(prompts, judged, args.new, args.vote_new))
             best[name], counted[name] = min(seconds, best.get(name, seconds)), dict(vars(work))
-    tokens = {"ours": sum(map(len, outs["ours"])), "package": counted["package"]["rows"],
-              **{name: sum(map(len, outs[name])) for name in ("votes_one_call", "votes_call_each")}}
+    tokens = {name: sum(map(len, out)) if out else counted[name]["rows"] for name, out in outs.items()}
     assert tokens["ours"] == tokens["package"] == args.prompts*args.candidates*args.new, tokens  # the same amount was sampled
     rate = {name: tokens[name]/seconds for name, seconds in best.items()}
     ratio = rate["ours"]/rate["package"]
