@@ -26,6 +26,7 @@ from .fit import EarlyStopping, fit, make_arguments, set_dropout, trainer_option
 from .generate import LocalEngine
 from .judging import ModelJudge, RewardConfig, as_judge
 from .ledger import CachedEngine, canonical
+from .masks import MaskPolicy
 from .models import load_model, load_tokenizer, weights_hash
 from .runs import Context, Progress, RunError, RunFolder, run_stages, stage_seed, write_atomic
 from .spin import IterateTrainer, SPINConfig, SPINTrainer
@@ -43,6 +44,10 @@ class Workspace:
     prompts:dict          # RewardConfig by key name
     accelerate:dict = field(default_factory=dict) # accelerate_kwargs
     batch_size:int = 64   # sequences generated together
+    label:str = ""        # the stage in the report; "" = its name
+    trained:list = field(default_factory=list) # left by a stage: the rows it trained on, as prompt and completion or prompt, chosen and rejected
+
+    def __post_init__(self): self.label = self.label or self.name
 
     @property
     def seed(self)->int: return stage_seed(self.context.seed, self.name)
@@ -53,12 +58,12 @@ class Workspace:
         "A model as an engine whose answers are ledger rows."
         return CachedEngine(LocalEngine(model, self.tokenizer, batch_size=self.batch_size), self.context.folder.ledger, kind, batch_size=4*self.batch_size)
 
-    def log_line(self, line:dict): self.context.folder.log(dict(stage=self.name, seed=self.context.seed, **line))
+    def log_line(self, line:dict): self.context.folder.log(dict(stage=self.label, seed=self.context.seed, **line))
 
     def count(self, **values):
         "Report numbers without an interval."
         for metric, value in values.items():
-            if isinstance(value, (int, float)) and math.isfinite(value): self.context.report(self.name, metric, float(value), float(value), float(value), 1)
+            if isinstance(value, (int, float)) and math.isfinite(value): self.context.report(self.label, metric, float(value), float(value), float(value), 1)
 
 def rows_of(
     data,          # a dataset, a list, or a list of datasets
@@ -138,6 +143,7 @@ class SFTConfig(FinetuneConfig):
     early_stopper_eval_module:Callable|None = None # model -> number
     early_stopper_kwargs:dict = field(default_factory=dict) # every, patience, greater_is_better
     trainer_kwargs:dict = field(default_factory=dict) # of sft.SFTConfig, or by their published names
+    policy:MaskPolicy = MaskPolicy()   # which completion tokens are trained
     kind:ClassVar[str] = "sft"
 
     def run(self, model, work:Workspace):
@@ -146,8 +152,9 @@ class SFTConfig(FinetuneConfig):
         args = self.arguments(sft.SFTConfig, work, max_length=self.max_seq_len)
         valid = None if self.valid_dataset is None else rows_of(self.valid_dataset, "valid_dataset")
         rows = rows_of(self.train_dataset, "train_dataset")
+        work.trained = rows
         work.count(examples=len(rows))
-        return fit(sft.SFTTrainer(model, args, rows, valid, processing_class=work.tokenizer), work.log_line, work.context.step, self.early())
+        return fit(sft.SFTTrainer(model, args, rows, valid, work.tokenizer, self.policy), work.log_line, work.context.step, self.early())
 
 @dataclass
 class SelfPlayConfig(FinetuneConfig):
@@ -170,6 +177,7 @@ class SelfPlayConfig(FinetuneConfig):
     early_stopper_kwargs:dict = field(default_factory=dict)
     trainer_kwargs:dict = field(default_factory=dict) # of SPINConfig, or by their published names
     spin_kwargs:dict = field(default_factory=dict)    # λ, ref_model_ema_decay (1 is the frozen opponent), as published
+    policy:MaskPolicy = MaskPolicy()   # which completion tokens are compared
     kind:ClassVar[str] = "spin"
 
     def __post_init__(self):
@@ -187,8 +195,9 @@ class SelfPlayConfig(FinetuneConfig):
                               ema_decay=None if decay == 1 else decay, temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens, generation_batch_size=work.batch_size)
         valid = None if self.valid_dataset is None else rows_of(self.valid_dataset, "valid_dataset")
         trainer = SPINTrainer(model, args, rows_of(self.train_dataset, "train_dataset"), work.tokenizer, valid, work.context.folder.ledger,
-                              log_line=work.log_line, step=work.context.step, early=self.early())
+                              policy=self.policy, log_line=work.log_line, step=work.context.step, early=self.early())
         model = trainer.train()
+        work.trained = trainer.trained
         for r in trainer.reports: work.count(**{f"iteration {r['iteration']}/{k}": v for k, v in r.items() if k not in ("iteration", "ema")})
         shutil.rmtree(work.folder, ignore_errors=True)
         return model
@@ -221,6 +230,7 @@ class RewardDPOConfig(FinetuneConfig):
     checkpoint_every:int|None = None
     trainer_kwargs:dict = field(default_factory=dict) # of DPOConfig, or by their published names
     reward_generator_kwargs:dict = field(default_factory=dict) # num_candidate_responses, passes
+    policy:MaskPolicy = MaskPolicy()       # which completion tokens are compared
     kind:ClassVar[str] = "dpo"
 
     def __post_init__(self):
@@ -250,7 +260,8 @@ class RewardDPOConfig(FinetuneConfig):
         if not pairs: raise ValueError(f"stage {work.name} has no pair to train on: {pairs.report['missing']}")
         loss = dict(loss_type=["exo_pair"], label_smoothing=self.eps) if self.loss_type == "exo_pair" else dict(loss_type=[self.loss_type])
         args = self.arguments(DPOConfig, work, beta=self.dpo_beta, max_length=self.max_seq_len, **loss, **(dict(max_steps=self.num_train_steps) if self.num_train_steps else {}))
-        trainer = IterateTrainer(model, args, [dict(prompt=_asked(pairs, p), chosen=p.chosen, rejected=p.rejected) for p in pairs], processing_class=work.tokenizer, loss=loss_of(args))
+        work.trained = [dict(prompt=_asked(pairs, p), chosen=p.chosen, rejected=p.rejected) for p in pairs]
+        trainer = IterateTrainer(model, args, work.trained, processing_class=work.tokenizer, loss=loss_of(args), policy=self.policy)
         return fit(trainer, work.log_line, lambda done, total: work.context.step(total+done, 2*total), self.early())
 
 def _asked(pairs, pair):
@@ -350,9 +361,6 @@ class FinetuneStage:
         (context.folder.path/"data").mkdir(exist_ok=True)
         model = self.config.run(model, work)
         self.trainer.measured(model, work)
-        if self.trainer.clear_checkpoints:
-            for old in (context.folder.path/"checkpoints").glob("[0-9]*"):
-                if old.name != self.name and old.name != self.trainer.newest(context): shutil.rmtree(old)
         return model
 
 @dataclass
@@ -413,10 +421,6 @@ class SelfRewardingTrainer:
     def workspace(self, name:str, context:Context)->Workspace:
         return Workspace(name, context.folder.path/"trainer"/name, context, self.prompts, self.accelerate, self.batch_size)
 
-    def newest(self, context:Context)->str:
-        "The newest finished stage with a checkpoint: a killed stage starts from it."
-        return next((s.name for s in reversed(self.stages) if context.folder.done(s.name)), "")
-
     def measured(self, model, work:Workspace):
         "Report the judge's quality on labelled responses, and the user's own measurement."
         engine, rows = work.engine(model), []
@@ -445,6 +449,8 @@ class SelfRewardingTrainer:
             finally: progress.close()
             self.summary = folder.summary()
         shutil.rmtree(self.path/"trainer", ignore_errors=True)
+        if self.clear_checkpoints:
+            for stage in self.stages[:-1]: shutil.rmtree(self.path/"checkpoints"/stage.name, ignore_errors=True)
         return self.model
 
     def _clear(self):

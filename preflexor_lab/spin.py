@@ -24,6 +24,7 @@ from .fit import fit, make_arguments
 from .generate import LocalEngine
 from .ledger import CachedEngine
 from .losses import spin_loss
+from .masks import MaskPolicy
 from .models import save_model
 from .orpo import PairStats, PreferenceTrainer
 from .records import Pair
@@ -162,9 +163,10 @@ class SPINTrainer:
         log_line=lambda line: None, # called with every line of the log
         step=lambda done, total: None, # called after every step
         early=None,              # EarlyStopping, within each iteration
+        policy:MaskPolicy=MaskPolicy(), # which completion tokens are compared
     ):
         self.model, self.args, self.tokenizer, self.ledger, self.callbacks, self.early = model, args, processing_class, ledger, callbacks, early
-        self.log_line, self.step, self.reports = log_line, step, []
+        self.log_line, self.step, self.policy, self.reports, self.trained = log_line, step, policy, [], []
         self.data, self.held_out = (None if d is None else self._whole(d) for d in (train_dataset, eval_dataset))
 
     def _whole(self, examples):
@@ -195,6 +197,7 @@ class SPINTrainer:
             if done.is_file():
                 state = json.loads(done.read_text())
                 load_weights(self.model, self.folder(t)/"model")
+                self.trained += state["pairs"] + (previous if self.args.mix_previous else [])
                 previous, self.reports = state["pairs"], [*self.reports, state["report"]]
                 continue
             pairs = self.iterate(t, previous)
@@ -215,8 +218,9 @@ class SPINTrainer:
             log.warning("SPIN stops at iteration %d: all usable answers equal the demonstrations", t)
             return None
         mixed = list(pairs) + (previous if self.args.mix_previous else [])
+        self.trained += mixed
         evaluation = list(self.play(self.held_out, t)) if self.held_out else None
         kind, more = (EMATrainer, dict(ema_decay=self.args.ema_decay)) if self.args.ema_decay is not None else (IterateTrainer, {})
-        trainer = kind(self.model, self.round_arguments(t), mixed, evaluation or None, processing_class=self.tokenizer, loss=SPINLoss(self.args.spin_lambda), callbacks=self.callbacks, **more)
+        trainer = kind(self.model, self.round_arguments(t), mixed, evaluation or None, processing_class=self.tokenizer, loss=SPINLoss(self.args.spin_lambda), policy=self.policy, callbacks=self.callbacks, **more)
         fit(trainer, lambda line: self.log_line(dict(line, iteration=t)), self.step, self.early)
         return pairs
