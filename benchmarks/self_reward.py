@@ -7,25 +7,23 @@ prompt, the prompt repeated 4 times, up to prompt + new tokens. It has no key-va
 whole sequence again, logits of every position included; most of the ratio comes from that. Its `net` must return logits, which a
 module around the same model does with `use_cache=False`. The package is used as published (0.2.12), faults included. They change
 what is sampled, not how much work it is: a token is drawn from the logits of its own, still empty place (read as token 0), not
-of the place before; and the mask meant to cut off the prompt leaves it in and drops every token 0, so that new tokens are
-counted from the steps taken.
+of the place before; the mask meant to cut off the prompt keeps it and drops every token 0, so new tokens are counted from steps.
 
 Also measured, without a target: 3 votes of 64 new tokens on each candidate (prompt and candidate, 192 tokens), in one call of
 LocalEngine as `ModelJudge` asks against one call a candidate as the package does, both with our engine: only the batching
 differs. `model_tokens` are the tokens that each side runs through the model, `prompt_tokens_read` those of ours that read prompts.
 
 All run in one process on one thread, timed in CPU time (`time.process_time`) after a warm-up, in turns, the best of `--rounds`
-counting for each. Exits 1 when the target is missed, 2 without the package: pip install 'preflexor_lab[bench]'.
+counting for each. Exits 1 when the target is missed, 2 without the package (pip install 'preflexor_lab[bench]').
 """
 import argparse
 import json
 import sys
 import warnings
 
-from generation import cpu_seconds, small_llama  # sets the threads before torch is imported
+from generation import cpu_seconds, small_llama  # first: it sets the threads before torch is imported
 
 import torch
-
 from preflexor_lab.endpoint import GenerationParams
 from preflexor_lab.generate import LocalEngine, Row
 
@@ -36,9 +34,8 @@ SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 def load_baseline():
     "`sample` and `top_p` of the package; exits 2 with one line when it cannot be imported."
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it uses names that torch has deprecated
-            from self_rewarding_lm_pytorch.sampling_utils import sample, top_p
+        warnings.simplefilter("ignore", FutureWarning)  # it uses names that torch has deprecated
+        from self_rewarding_lm_pytorch.sampling_utils import sample, top_p
     except ImportError as e:
         print(f"self_reward.py compares with self-rewarding-lm-pytorch, which cannot be imported ({e}): pip install 'preflexor_lab[bench]'", file=sys.stderr)
         raise SystemExit(2)
@@ -93,8 +90,7 @@ def main():
             sample(net, prompts=torch.tensor(prompt).repeat(args.candidates, 1), seq_len=len(prompt) + new, temperature=SAMPLING["temperature"],
                    filter_fn=top_p, filter_kwargs=dict(thres=SAMPLING["top_p"]))
 
-    made = decode(engine, prompts, args.candidates, args.new)
-    judged = [prompts[i//args.candidates] + ids for i, ids in enumerate(made)]
+    judged = [prompts[i//args.candidates] + ids for i, ids in enumerate(decode(engine, prompts, args.candidates, args.new))]
     sides = {"ours": lambda prompts, judged, new, _: decode(engine, prompts, args.candidates, new),
              "package": lambda prompts, judged, new, _: package(prompts, new),
              "votes_one_call": lambda prompts, judged, _, new: decode(engine, judged, args.votes, new),
@@ -106,7 +102,7 @@ def main():
             work.reset()
             seconds, outs[name] = cpu_seconds(lambda: side(prompts, judged, args.new, args.vote_new))
             best[name], counted[name] = min(seconds, best.get(name, seconds)), dict(vars(work))
-    tokens = {name: sum(map(len, out)) if out else counted[name]["rows"] for name, out in outs.items()}
+    tokens = {name: counted[name]["rows"] if name == "package" else sum(map(len, out)) for name, out in outs.items()}
     assert tokens["ours"] == tokens["package"] == args.prompts*args.candidates*args.new, tokens  # the same amount was sampled
     rate = {name: tokens[name]/seconds for name, seconds in best.items()}
     ratio = rate["ours"]/rate["package"]
@@ -114,7 +110,7 @@ def main():
         "benchmark": "self_reward", "parameters": sum(p.numel() for p in model.parameters()), **vars(args), "threads": torch.get_num_threads(),
         "batch_size": engine.batch_size, "tokens_per_cpu_second": {name: round(r, 1) for name, r in rate.items()},
         "ratio": round(ratio, 2), "target": TARGET, "model_tokens": {name: c["tokens"] for name, c in counted.items()},
-        "prompt_tokens_read": {"ours": counted["ours"]["reading"], "unshared": len(made)*args.length},
+        "prompt_tokens_read": {"ours": counted["ours"]["reading"], "unshared": len(judged)*args.length},
         "votes_ratio": round(rate["votes_one_call"]/rate["votes_call_each"], 2),
         "same_votes": sum(a == b for a, b in zip(outs["votes_one_call"], outs["votes_call_each"]))/len(outs["votes_one_call"])}))
     raise SystemExit(0 if ratio >= TARGET else 1)

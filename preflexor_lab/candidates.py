@@ -7,7 +7,7 @@ __all__ = ['log', 'STRATEGIES', 'FEW_SHOT', 'max_min', 'best_against_random', 'T
            'as_strategy', 'Judged', 'PairSet', 'judge_round', 'choose', 'make_pairs', 'NewPrompts', 'few_shot_prompts']
 
 # %% ../nbs/49_candidates.ipynb #2a57a2e5
-import inspect, logging, math, random, re
+import html, inspect, logging, math, random, re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -107,6 +107,30 @@ class Judged:
         "The record as plain values."
         rows = [dict(text=t, score=v.score, votes=list(v.votes), reasons=list(v.reasons), judgements=list(v.texts)) for t, v in zip(self.candidates, self.verdicts)]
         return dict(prompt=self.prompt, id=self.id, candidates=rows, lengths=list(self.lengths), pairs=[list(p) for p in self.pairs], skipped=self.skipped)
+
+    @classmethod
+    def from_dict(cls, d:dict)->"Judged":
+        "The record from plain values."
+        verdicts = tuple(Verdict(tuple(c["votes"]), tuple(c["reasons"]), tuple(c["judgements"])) for c in d["candidates"])
+        return cls(d["prompt"], d["id"], tuple(c["text"] for c in d["candidates"]), verdicts, tuple(d["lengths"]), tuple(tuple(p) for p in d["pairs"]), d["skipped"])
+
+    def role(self, k:int)->str:
+        "What became of candidate `k`."
+        return "chosen" if any(a == k for a, _ in self.pairs) else "rejected" if any(b == k for _, b in self.pairs) else ""
+
+    def _repr_html_(self)->str:
+        "Candidates, the best first, with their votes and what the judge wrote."
+        color, out = {"chosen": "#14825e", "rejected": "#c2502e", "": "rgba(128,128,128,.5)"}, []
+        for k in sorted(range(len(self.candidates)), key=lambda k: -(self.verdicts[k].score if self.verdicts[k].score is not None else -math.inf)):
+            v, role = self.verdicts[k], self.role(k)
+            votes = ", ".join(f"{x:g}" if x is not None else f"({r})" for x, r in zip(v.votes, v.reasons))
+            said = "".join(f"<li>{html.escape(t)}</li>" for t in v.texts)
+            out.append(f'<div style="border:1px solid rgba(128,128,128,.35);border-left:4px solid {color[role]};border-radius:.4rem;padding:.4rem .7rem;margin:.4rem 0">'
+                       f'<small><b style="color:{color[role]}">{role}</b> score {"none" if v.score is None else f"{v.score:g}"}, votes {html.escape(votes)}, {self.lengths[k]} tokens</small>'
+                       f'<div style="white-space:pre-wrap;font-family:monospace;font-size:.86rem">{html.escape(self.candidates[k])}</div>'
+                       + (f"<details><summary>what the judge wrote</summary><ul>{said}</ul></details>" if said else "") + "</div>")
+        head = f'<div style="white-space:pre-wrap">{html.escape(text_of(self.prompt))}</div>'
+        return f'<div style="max-width:62rem;overflow-wrap:anywhere">{head}{"".join(out)}<i>{html.escape(self.skipped and "no pair: "+self.skipped)}</i></div>'
 
 class PairSet(list):
     "Pairs, with `judged` (everything that was seen) and `report` (counts, lengths, and why pairs are missing)."

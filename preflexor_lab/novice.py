@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from . import world
-from .evaluate import bootstrap_mean
 from .models import load_model, load_tokenizer, save_model
 from .nano import TEST_HOPS, Exercises, NanoConfig, bfloat16_copy, build_tokenizer, measure_judging, new_nano, passes, respond, share_row, train_steps, wire_induction
 
@@ -52,7 +51,8 @@ def measure_novice(
     greedy = [o for o, in passes(items, respond(model, tokenizer, [i.prompt for i in items], max_new_tokens=90))]
     ok = passes(items, samples)
     rows = [share_row("novice/greedy strict", greedy), share_row("novice/sample strict", [sum(o)/8 for o in ok]), share_row("novice/strict pass@8", [any(o) for o in ok])]
-    return rows + measure_judging(dict(novice=model), tokenizer, items, samples, ok)
+    judging = measure_judging(dict(novice=model), tokenizer, items, samples, ok)
+    return rows + [r | dict(metric=r["metric"].replace("reasoner", "its samples")) for r in judging]
 
 def main(
     argv:Sequence[str]|None=None, # arguments; None: of the command line
