@@ -28,7 +28,7 @@ class LoopStage(Measured):
         super().__init__(spec.label, task, recipe, seed, weight=4.0)
         self.spec, self.start, self.questions = spec, start, spec.questions
 
-    pairs_file = PairStage.pairs_file
+    pairs_file, demonstrations = PairStage.pairs_file, PairStage.demonstrations
 
     def options(self) -> dict:
         "What every config takes from the recipe's line."
@@ -62,11 +62,13 @@ class LoopStage(Measured):
 
 # %% ../nbs/58_loops.ipynb #496b0bdd
 class SFTStage(LoopStage):
-    "Supervised fine-tuning on the teacher's completions."
+    "Supervised fine-tuning on the teacher's completions; the same ones for every stage of a seed that asks for as many."
+
+    def demonstrations(self) -> list[dict]:
+        return [dict(prompt=d.prompt, completion=d.chosen) for d in self.task.drafts(self.questions, stage_seed(self.seed, "demonstrations"))]
 
     def config(self, work, engine):
-        rows = [dict(prompt=d.prompt, completion=d.chosen) for d in self.task.drafts(self.questions, stage_seed(self.seed, self.label))]
-        return SFTConfig(rows, **self.options())
+        return SFTConfig(self.demonstrations(), **self.options())
 
 
 class EFTStage(LoopStage):
@@ -118,13 +120,12 @@ class SelfRewardStage(LoopStage):
         return stage if self.task.folder.done(stage) else open_model(who, self.recipe.trust_remote_code)
 
 
-class SpinStage(LoopStage):
+class SpinStage(SFTStage):
     "Self-play against the teacher's completions; `rounds` are its iterations."
 
     def config(self, work, engine):
         s = self.spec
-        rows = [dict(prompt=d.prompt, completion=d.chosen) for d in self.task.drafts(self.questions, stage_seed(self.seed, self.label))]
-        return SelfPlayConfig(rows, spin_lambda=s.beta, iterations=s.rounds, mix_previous=s.mix_previous, temperature=s.temperature, max_new_tokens=self.recipe.eval.max_new_tokens, **self.options())
+        return SelfPlayConfig(self.demonstrations(), spin_lambda=s.beta, iterations=s.rounds, mix_previous=s.mix_previous, temperature=s.temperature, max_new_tokens=self.recipe.eval.max_new_tokens, **self.options())
 
 # %% ../nbs/58_loops.ipynb #5b359e1e
 LOOPS = dict(sft=SFTStage, eft=EFTStage, self_reward=SelfRewardStage, spin=SpinStage)

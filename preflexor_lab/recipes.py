@@ -61,6 +61,7 @@ def comparisons(recipe: Recipe, folder: RunFolder, task) -> list[dict]:
         asked.append(("reflection minus resample", reflected, got("reflect", "resample"), metric, None))
     measured = {p["prefix"] + name for p in got("base") for name in p["values"]}
     asked += [(f"{m} minus {b}", got(m), got(b), other, None) for other in task.also if other in measured for m, b in versus]
+    asked += [(f"{final} minus {c.label}", got(final), got(c.label), other, None) for other in task.also if other in measured for c in recipe.controls]
     if "thinking_tokens" in measured:
         asked += [(f"{m} minus {b}", got(m), got(b), "thinking_tokens", None) for m, b in versus]
     seed = recipe.seeds[0] if len(recipe.seeds) == 1 else -1

@@ -160,6 +160,10 @@ class PairStage(Measured):
     def pairs_file(self) -> Path:
         return self.task.folder.path / "data" / f"{self.name}.jsonl"
 
+    def demonstrations(self) -> list[dict]:
+        "The chosen texts, for a control that is trained on them alone."
+        return [dict(prompt=p.prompt, completion=p.chosen) for p in from_jsonl(self.pairs_file, Pair)]
+
     def run(self, model, context: Context):
         if self.start:
             model = open_checkpoint(self.task.folder, f"s{self.seed}.{self.start}")
@@ -228,8 +232,7 @@ class ControlStage(Measured):
             kept = rejection_sample(self.engine(model, context), items, self.task.teacher.grade, self.spec.samples, self.recipe.eval.max_new_tokens, self.spec.temperature, seed)
             self.counted(context, questions=len(items), sampled_tokens=kept.report["tokens"], kept=len(kept))
         else:
-            pairs = [p for s in self.main for p in from_jsonl(s.pairs_file, Pair)]
-            kept = [dict(prompt=p.prompt, completion=p.chosen) for p in pairs]
+            kept = [e for s in self.main for e in s.demonstrations()]
         sizes = count_tokens(context.tokenizer, [e["prompt"] + e["completion"] for e in kept])
         data = filled(list(kept), sizes, budget, seed)
         self.counted(context, trained_tokens=sum(count_tokens(context.tokenizer, [e["prompt"] + e["completion"] for e in data])))
