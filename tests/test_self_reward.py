@@ -86,7 +86,7 @@ def test_stages_have_their_own_seeds(tmp_path):
 def test_a_recipe_mixes_loops_and_phases(tmp_path):
     "eft, self_reward, orpo and spin in one recipe, with the ceiling and rft as controls; killed runs are covered elsewhere."
     settings = ["pages=6", "hops=4,5", "eval.items=4", "eval.judged=4", "eval.direct=false", "reflect.rounds=0", "eval.samples=0", "critic=null", "eval.against=base,previous",
-                "stages=[{kind: eft, questions: 6, samples: 4, judgements: 4}, {kind: self_reward, questions: 10, samples: 4}, {kind: orpo, questions: 6}, {kind: spin, questions: 4}]",
+                "stages=[{kind: eft, questions: 6, samples: 4, judgements: 4}, {kind: self_reward, questions: 10, samples: 4}, {kind: orpo, questions: 6}, {kind: spin, questions: 16}]",
                 "controls=[{kind: self_reward, name: exact, judge: exact, start: eft, questions: 10, samples: 4}, {kind: rft, start: eft, samples: 2}]"]
     folder = run_recipe(load_recipe("demo", settings), tmp_path / "run", show=False)
     summary = json.loads((folder / "summary.json").read_text())
