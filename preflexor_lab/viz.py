@@ -132,7 +132,8 @@ def show_certificate(
     return View(f'<div>{head}</div><div class="box extra"><div class="text">{body}</div></div><ul>{items}</ul>{note}', "\n".join(lines))
 
 # %% ../nbs/60_viz.ipynb #829fa5a9
-COUNTED = ("tokens", "seconds", "failed", "margin", "loss", "length", "items", "pairs", "questions", "kept", "perplexity", "correlation", "steps", "parameters")
+COUNTED = ("tokens", "seconds", "failed", "margin", "loss", "length", "items", "pairs", "questions", "kept", "perplexity", "correlation", "steps", "parameters", "prompts", "candidates",
+           "votes", "wanted", "cut", "repeated", "judgements", "own_answers", "examples", "mean_score", "iteration")
 
 def is_count(metric:str # name of a metric
             )->bool:   # True for tokens, seconds and the like, False for shares
@@ -470,7 +471,8 @@ def report(
     for f in failures:
         if set(f) < {"kind", "reason", "n"}: raise ValueError(f"a failure needs kind, reason and n, got {f}")
     views = masks.items() if isinstance(masks, Mapping) else [(f"example {i + 1}", m) for i, m in enumerate(masks)]
-    gains, costs = [r for r in rows if r["metric"].startswith("gain")], [r for r in rows if is_count(r["metric"])]
+    gains = [r for r in rows if r["metric"].startswith(("gain", "growth"))]
+    costs = [r for r in rows if is_count(r["metric"]) and r not in gains]
     shares = [r for r in rows if r not in gains and r not in costs]
     table = lambda some: Markup(accuracy_table(some).body) if some else ""
     drawn = lambda some: Markup(to_svg(accuracy_plot(some))) if any(r.get("low") is not None and r["value"] is not None for r in some) else ""
@@ -481,7 +483,7 @@ def report(
     page = safe.from_string(PAGE).render(
         title=title, style=Markup(STYLE), css=Markup(PAGE_CSS), sections=sections, lead=notes[:1], notes=notes[1:],
         cards=headline(rows), steps=stage_settings(recipe), seeds=len({r.get("seed") for r in rows}),
-        table=table(shares), plot=drawn(shares), gains=table(gains), gain_plot=drawn(gains), costs=table(costs),
+        table=table(shares), plot=drawn(shares), gains=table(gains), gain_plot=drawn([r for r in gains if r["metric"].startswith("gain")]), costs=table(costs),
         curves=Markup(to_svg(curves(metrics, smooth=max(1, len(metrics)//60), columns=3))) if numbers else "",
         examples=[dict(name=f"Example {i + 1}", body=Markup(show_example(e).body)) for i, e in enumerate(examples)],
         masks=[dict(name=name, body=Markup(m._repr_html_())) for name, m in views],
