@@ -54,11 +54,9 @@ class Logits(torch.nn.Module):
 class Work:
     "Counts what runs through a model: tokens, those in calls with more than one a row, and the rows of all calls."
     def __init__(self, model):
-        self.reset()
         model.register_forward_pre_hook(self.count, with_kwargs=True)
 
     def reset(self): self.tokens = self.reading = self.rows = 0
-
     def count(self, model, args, kw):
         rows, width = kw["input_ids"].shape
         self.tokens, self.reading, self.rows = self.tokens + rows*width, self.reading + rows*width*(width > 1), self.rows + rows
@@ -83,6 +81,7 @@ def main():
     torch.set_num_threads(1)
     model = small_llama()
     engine, net, work = LocalEngine(model, None, eos_token_id=(), weights="random"), Logits(model), Work(model)
+    work.reset()
     prompts = torch.randint(1, 4096, (args.prompts, args.length), generator=torch.Generator().manual_seed(0)).tolist()
 
     def package(prompts, new):

@@ -66,8 +66,9 @@ def comparisons(recipe: Recipe, folder: RunFolder, task) -> list[dict]:
         asked += [(f"{m} minus {b}", got(m), got(b), "thinking_tokens", None) for m, b in versus]
     seed = recipe.seeds[0] if len(recipe.seeds) == 1 else -1
     rows = []
+    carries = lambda items, name: any(name == p["prefix"] + v for p in items for v in p["values"])
     for label, a, b, name, other in asked:
-        if a and b:
+        if carries(a, name) and carries(b, other or name):  # some metrics are measured at the ends only
             row = compare(EvalResult([], a), EvalResult([], b), name, label=label, metric_b=other or "")
             rows.append(row | dict(metric=f"{'growth of' if name == 'thinking_tokens' else 'gain in'} {name}", seed=seed))
     return rows
