@@ -178,7 +178,7 @@ def choose(
     elif valid < 2: why, pairs = "fewer than two valid scores", []
     else:
         asked = strategy(scores, seen.lengths, draw)
-        pairs = [(a, b) for a, b in asked if is_valid_reward_pair(scores[a], scores[b])]
+        pairs = [(a, b) for a, b in asked if bool(is_valid_reward_pair(torch.tensor(scores[a]), torch.tensor(scores[b])))] # tensors, as published conditions expect
         why = "" if pairs else "no candidates for the strategy" if not asked else "tie" if all(scores[a] == scores[b] for a, b in asked) else "not a valid pair of scores"
     return Judged(seen.prompt, seen.id, seen.candidates, seen.verdicts, seen.lengths, tuple(pairs), why)
 

@@ -28,9 +28,13 @@ PUBLISHED = {"batch_size": "per_device_train_batch_size", "grad_accum_steps": "g
 REFUSED = {"end_learning_rate": "the schedule decays to 0; another one is lr_scheduler_type='cosine_with_min_lr' with lr_scheduler_kwargs={'min_lr': …}",
            "learning_rate_num_decay_steps": "the schedule spans the whole stage; warmup_ratio and lr_scheduler_type change it",
            "num_decay_steps": "the schedule spans the whole stage; warmup_ratio and lr_scheduler_type change it",
+           "check_early_stop_every": "give early_stopper_kwargs=dict(every=…)", "early_stopper": "give early_stopper_eval_module and early_stopper_kwargs",
+           "checkpoint_folder": "checkpoints lie in the run folder, checkpoints_folder of the trainer", "ref_model_ema_decay": "give SelfPlayConfig(spin_kwargs=dict(ref_model_ema_decay=…)); a DPO round's reference is the model that began it",
+           "filter_fn": "use top_p or top_k of the stage's config", "filter_kwargs": "use top_p or top_k of the stage's config", "pad_id": "the tokenizer knows its pad token", "dpo_kwargs": "use dpo_beta of the stage's config",
+           "spin_kwargs": "use spin_kwargs of the stage's config", "accelerate_kwargs": "use accelerate_kwargs of SelfRewardingTrainer", "dropout": "use dropout of the stage's config",
            "adam_kwargs": "use adam_beta1, adam_beta2, adam_epsilon, or optim", "ignore_index": "masked labels are -100 here", "accelerator": "the trainer makes its own; use accelerate_kwargs"}
 ACCELERATE = {"mixed_precision": lambda v: {"bf16": v == "bf16", "fp16": v == "fp16"}, "gradient_accumulation_steps": lambda v: {"gradient_accumulation_steps": v},
-              "cpu": lambda v: {"use_cpu": v}, "log_with": lambda v: {"report_to": v if isinstance(v, (str, list)) else [str(v)]}, "project_dir": lambda v: {"logging_dir": str(v)}}
+              "cpu": lambda v: {"use_cpu": v}, "log_with": lambda v: {"report_to": v if isinstance(v, (str, list)) else [str(v)]}}
 
 def trainer_options(
     given:Mapping,             # arguments, published or our own names
@@ -41,7 +45,7 @@ def trainer_options(
     for name, value in dict(given).items():
         if name in REFUSED: raise ValueError(f"{name} has no equal here: {REFUSED[name]}")
         ours = PUBLISHED.get(name, name)
-        if ours in out: raise ValueError(f"{name} is {ours} under another name, and both were given: keep one")
+        if ours in out: raise ValueError(f"{ours} was given twice, once as {name if name != ours else next(k for k in given if PUBLISHED.get(k) == ours)}: keep one of the names")
         out[ours] = value
     for name, value in dict(accelerate).items():
         if name not in ACCELERATE: raise ValueError(f"accelerate_kwargs[{name!r}] is not supported: use {', '.join(ACCELERATE)}, an accelerate config file, or the trainer's own arguments")
@@ -90,6 +94,7 @@ class EarlyStopping(TrainerCallback):
         patience:int=2,               # evaluations without improvement before stopping
         greater_is_better:bool=True,  # False: for losses
     ):
+        if not callable(evaluate): raise ValueError(f"the early-stopping evaluation is a function (model) -> number, got {type(evaluate).__name__}")
         if every < 1 or patience < 1: raise ValueError(f"every and patience must be at least 1, got {every} and {patience}")
         self.evaluate, self.every, self.patience, self.greater, self.scores = evaluate, every, patience, greater_is_better, {}
 

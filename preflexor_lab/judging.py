@@ -374,5 +374,6 @@ def as_judge(
     if hasattr(what, "generate") and hasattr(what, "engine_id"): return (PairwiseJudge if isinstance(config, PairwiseConfig) else ModelJudge)(what, config, **options)
     if hasattr(what, "config") and hasattr(what.config, "num_labels") and isinstance(what, torch.nn.Module):
         raise ValueError(f"{type(what).__name__} was given without its tokenizer: pass (model, tokenizer) for a reward model, or LocalEngine(model, tokenizer) for a judge that writes")
+    if isinstance(what, torch.nn.Module): raise ValueError(f"{type(what).__name__} is a plain module, and nobody knows how to feed it text: pass (model, tokenizer) of AutoModelForSequenceClassification, or a function (prompt, response) -> number")
     if callable(what): return FunctionJudge(what)
     raise ValueError(f"{type(what).__name__} cannot judge: pass an engine, a function (prompt, response) -> number, or (reward model, tokenizer)")

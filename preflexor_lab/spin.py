@@ -127,6 +127,7 @@ class SPINConfig(DPOConfig):
     ema_decay:float|None = None      # a reference that follows the player, which is a variant and not SPIN; None: the frozen opponent
     temperature:float = 1.0          # of the opponent's samples
     top_p:float = 1.0                # nucleus of the opponent's samples
+    top_k:int = 0                    # keep this many tokens, 0 = all
     max_new_tokens:int = 256         # of the opponent's samples; longer ones are left out
     generation_batch_size:int = 64   # samples decoded together
 
@@ -181,7 +182,7 @@ class SPINTrainer:
         a = self.args
         engine = LocalEngine(self.model, self.tokenizer, batch_size=a.generation_batch_size)
         if self.ledger is not None: engine = CachedEngine(engine, self.ledger, "rejected", batch_size=4*a.generation_batch_size)
-        return self_play(engine, *data, seed=a.seed+t, temperature=a.temperature, top_p=a.top_p, max_new_tokens=a.max_new_tokens)
+        return self_play(engine, *data, seed=a.seed+t, temperature=a.temperature, top_p=a.top_p, top_k=a.top_k, max_new_tokens=a.max_new_tokens)
 
     def round_arguments(self, t:int)->DPOConfig:
         "The DPOConfig of one iteration."
