@@ -175,7 +175,7 @@ def finish(recipe: Recipe, folder: RunFolder, task):
 
 NOTES = [
     "Every stage is measured on the same held-out items; intervals are 95 %. Gains are paired differences on those items, pooled over seeds, with items as clusters.",
-    "Controls start from the same base and see as many training tokens as the main stages together.",
+    "Controls start from the base, or from the stage that they name; sft and rft see as many training tokens as the main stages after it.",
     "Strict counts an answer as right only when every line of the reasoning is right too. Direct is an answer without thinking.",
 ]
 
