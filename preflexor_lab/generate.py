@@ -4,21 +4,20 @@
 
 # %% auto #0
 __all__ = ['SYSTEM_PROMPT', 'render_prompt', 'eos_ids', 'descending', 'next_tokens', 'penalise', 'Row', 'left_pad',
-           'decode_batch', 'draw_uniforms', 'seen_tokens', 'decode_text', 'RoomyLayer', 'roomy_cache', 'complete_row',
-           'Forward', 'evaluating', 'LocalEngine', 'conversation', 'generate_local_model', 'generate_OpenAI',
-           'EndpointEngine', 'EngineError', 'GenerationParams', 'ReplayEngine', 'record', 'sequence_seed']
+           'decode_batch', 'draw_uniforms', 'seen_tokens', 'decode_text', 'complete_row', 'Forward', 'evaluating',
+           'LocalEngine', 'conversation', 'generate_local_model', 'generate_OpenAI', 'EndpointEngine', 'EngineError',
+           'GenerationParams', 'ReplayEngine', 'record', 'sequence_seed']
 
 # %% ../nbs/11_generate.ipynb #5691e116
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
+from .cache import roomy_cache, share_prompts
 from .endpoint import EndpointEngine, EngineError, GenerationParams, ReplayEngine, find_stop, record, sequence_seed
 from .models import weights_hash
 from .records import Completion
@@ -142,7 +141,8 @@ def decode_batch(
     spread = torch.tensor([unique[tuple(r.prompt)] for r in rows], device=device)
     ids, mask, positions = left_pad([list(p) for p in unique], device=device)
     logits = forward(ids, mask, positions, cache)[spread]
-    if len(unique) < len(rows): cache.batch_select_indices(spread)
+    shared = share_prompts(forward, cache, spread, len(unique), mask)
+    if shared is None and len(unique) < len(rows): cache.batch_select_indices(spread)
     limits = torch.tensor([r.limit for r in rows], device=device)
     width, steps = ids.shape[1], int(limits.max())
     padded = bool((mask == 0).any())  # without padding no mask is needed, and none has to be built at each step
@@ -154,25 +154,27 @@ def decode_batch(
     is_eos[list(eos)] = True
     tokens, logps = torch.zeros(len(rows), steps, dtype=torch.long, device=device), torch.zeros(len(rows), steps, device=device)
     ends, live, done = limits.clone(), torch.arange(len(rows), device=device), torch.zeros(len(rows), dtype=torch.bool, device=device)
-    for t in range(steps):
-        scores = None if seen is None else penalise(logits, seen, params.repetition_penalty)
-        new, logp = next_tokens(logits, None if uniforms is None else uniforms[live, t], params.temperature, params.top_p, params.top_k, scores)
-        tokens[live, t], logps[live, t] = new, logp
-        if seen is not None: seen.scatter_(1, new[:, None], True)
-        over = is_eos[new] | (limits[live] <= t + 1)
-        if stopped and t % every == every - 1:
-            over |= torch.tensor([stopped(row) for row in tokens[live, :t + 1].tolist()], device=device)
-        ends[live[over & ~done]] = t + 1
-        done |= over
-        idle = int(done.sum())
-        if idle == len(live): break
-        if 8*idle >= len(live):
-            keep = (~done).nonzero().squeeze(1)
-            cache.batch_select_indices(keep)
-            live, done, new, mask, position = live[keep], done[keep], new[keep], mask[keep], position[keep]
-            if seen is not None: seen = seen[keep]
-        position = position + 1
-        logits = forward(new[:, None], mask[:, :width + t + 1] if padded else None, position, cache)
+    with nullcontext() if shared is None else shared:
+        for t in range(steps):
+            scores = None if seen is None else penalise(logits, seen, params.repetition_penalty)
+            new, logp = next_tokens(logits, None if uniforms is None else uniforms[live, t], params.temperature, params.top_p, params.top_k, scores)
+            tokens[live, t], logps[live, t] = new, logp
+            if seen is not None: seen.scatter_(1, new[:, None], True)
+            over = is_eos[new] | (limits[live] <= t + 1)
+            if stopped and t % every == every - 1:
+                over |= torch.tensor([stopped(row) for row in tokens[live, :t + 1].tolist()], device=device)
+            ends[live[over & ~done]] = t + 1
+            done |= over
+            idle = int(done.sum())
+            if idle == len(live): break
+            if 8*idle >= len(live):
+                keep = (~done).nonzero().squeeze(1)
+                cache.batch_select_indices(keep)
+                if shared is not None: shared.select(keep)
+                live, done, new, mask, position = live[keep], done[keep], new[keep], mask[keep], position[keep]
+                if seen is not None: seen = seen[keep]
+            position = position + 1
+            logits = forward(new[:, None], mask[:, :width + t + 1] if padded else None, position, cache)
     for row, end, t, l in zip(rows, ends.tolist(), tokens.tolist(), logps.tolist()): row.ids, row.logps = t[:end], l[:end]
 
 # %% ../nbs/11_generate.ipynb #c9239d62
@@ -202,46 +204,6 @@ def decode_text(
     read = lambda x: tokenizer.decode(x, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     anchor, both = read(prompt[-1:]), read(prompt[-1:] + list(ids))
     return both[len(anchor):] if both.startswith(anchor) else read(ids)
-
-# %% ../nbs/11_generate.ipynb #84225931
-class RoomyLayer(DynamicLayer):
-    "A cache layer that writes new keys and values into spare room and hands out views of what is filled."
-    def __init__(
-        self,
-        room:int, # tokens to allocate at the first decoding step, and again whenever they are used up
-    ):
-        super().__init__()
-        self.room, self.buffers = room, None
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        if self.keys is None: # the prompt; its rows may still be selected or copied, so no room yet
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states, value_states
-            return self.keys, self.values
-        used, end = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
-        if self.buffers is None or end > self.buffers[0].shape[-2]:
-            def roomy(x):
-                buffer = x.new_empty(*x.shape[:-2], end + self.room, x.shape[-1])
-                buffer[..., :used, :] = x
-                return buffer
-            self.buffers = roomy(self.keys), roomy(self.values)
-        for buffer, new in zip(self.buffers, (key_states, value_states)): buffer[..., used:end, :] = new
-        self.keys, self.values = (buffer[..., :end, :] for buffer in self.buffers)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices):
-        if self.buffers is None: return super().batch_select_indices(indices)
-        used, self.buffers = self.keys.shape[-2], tuple(buffer[indices] for buffer in self.buffers)
-        self.keys, self.values = (buffer[..., :used, :] for buffer in self.buffers)
-
-def roomy_cache(
-    config,   # a model's config
-    room:int, # new tokens to expect
-)->DynamicCache: # layers of other kinds (sliding windows, recurrent states) stay what they are
-    "An empty cache whose full-attention layers are `RoomyLayer`s."
-    cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
 
 # %% ../nbs/11_generate.ipynb #386816ae
 def complete_row(
