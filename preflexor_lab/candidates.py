@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .eft import warn_collapse
 from .judging import Verdict, check_verdicts, score_table, text_of
 from .ledger import row_key
 from .records import Pair
@@ -235,6 +236,7 @@ def _report(pairs, judged, counts, wanted, n, passes)->dict:
     out = dict(wanted=wanted, pairs=len(pairs), prompts=len(judged), candidates=len(judged)*n, tokens=counts["tokens"], **{k: counts[k] for k in ("failed", "cut", "repeated")},
                votes=len(votes), invalid_votes=sum(map(bool, votes)), mean_score=mean(scores), skipped=dict(Counter(s.skipped for s in judged if s.skipped)),
                chosen_tokens=mean([p.meta["chosen_tokens"] for p in pairs]), rejected_tokens=mean([p.meta["rejected_tokens"] for p in pairs]))
+    warn_collapse(Counter(scores), "the judge's scores")
     if len(pairs) < wanted:
         reasons = ", ".join(f"{c} {why}" for why, c in Counter(out["skipped"]).most_common()) or "none was skipped"
         out["missing"] = f"{len(pairs)} of {wanted} pairs: {len(judged)} prompts were answered ({passes} pass{'es' if passes > 1 else ''}), without a pair: {reasons}"

@@ -275,11 +275,13 @@ class RewardDPOConfig(FinetuneConfig):
         engine = work.engine(model)
         data = self.prompt_dataset(engine, work.seed) if callable(self.prompt_dataset) else self.prompt_dataset
         prompts, items = prompts_of(data, "prompt_dataset")
-        pairs = make_pairs(engine, self.judge(engine, work), prompts, self.num_generated_preference_pairs, self.num_candidate_responses, self.pick_paired_rewards_fn,
+        judge = self.judge(engine, work)
+        pairs = make_pairs(engine, judge, prompts, self.num_generated_preference_pairs, self.num_candidate_responses, self.pick_paired_rewards_fn,
                            self.is_valid_reward, self.is_valid_reward_pair, items, self.passes, work.seed, step=lambda done, total: work.context.step(done, 2*total),
                            temperature=self.gen_temperature, top_p=self.gen_top_p, max_new_tokens=self.gen_max_new_tokens, **self.gen_kwargs)
         write_atomic(work.context.folder.path/"data"/f"{work.name}.judged.json", json.dumps(dict(report=pairs.report, judged=[j.to_dict() for j in pairs.judged])))
         work.count(**pairs.report)
+        if bias := getattr(judge, "bias", None): work.count(**{f"position bias/{k}": v for k, v in bias.items()})
         if not pairs: raise ValueError(f"stage {work.name} has no pair to train on: {pairs.report['missing']}")
         loss = dict(loss_type=["exo_pair"], label_smoothing=self.eps) if self.loss_type == "exo_pair" else dict(loss_type=[self.loss_type])
         args = self.arguments(DPOConfig, work, beta=self.dpo_beta, max_length=self.max_seq_len, **loss, **(dict(max_steps=self.num_train_steps) if self.num_train_steps else {}))

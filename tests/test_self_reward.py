@@ -2,6 +2,8 @@
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 from transformers.utils import logging as hf
 
 from preflexor_lab import world
-from preflexor_lab.judging import RewardConfig
+from preflexor_lab.generate import EndpointEngine
+from preflexor_lab.judging import PairwiseConfig, RewardConfig
 from preflexor_lab.ledger import Ledger
 from preflexor_lab.models import load_model, load_tokenizer, nano_path, weights_hash
 from preflexor_lab.recipes import run_recipe
@@ -74,6 +77,63 @@ def test_a_callable_an_earlier_stage_and_another_model_judge(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite", readonly=True) as ledger:
         judges = {r["weights"] for r in ledger.rows("vote")}
     assert judges == {weights_hash(load_model(str(tmp_path / "checkpoints" / "1.dpo"))), weights_hash(load_model(name, dtype=torch.float32))}
+
+
+class Voter(BaseHTTPRequestHandler):
+    "An endpoint whose points depend on a text's length, and which prefers the longer of two responses."
+
+    def do_GET(self):
+        self.answer(dict(object="list", data=[dict(id="judge", object="model")]))
+
+    def do_POST(self):
+        text = json.loads(self.rfile.read(int(self.headers["content-length"])))["messages"][0]["content"]
+        a, b = text.find("Response A:"), text.find("Response B:")
+        said = f"Score: {len(text) % 6}" if a < 0 else "Better: A" if b - a > text.find("Which response") - b else "Better: B"
+        self.answer(dict(id="x", object="chat.completion", created=0, model="judge", choices=[dict(index=0, finish_reason="stop", message=dict(role="assistant", content=said))]))
+
+    def answer(self, body):
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        "Quiet."
+
+
+@pytest.mark.parametrize("config", [RewardConfig(answer_only=False), PairwiseConfig(answer_only=False)], ids=["points", "pairwise"])
+def test_an_endpoint_judges(tmp_path, config):
+    "Votes come from a server; pairwise judging reports its position bias."
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Voter)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        engine = EndpointEngine(f"http://127.0.0.1:{server.server_port}/v1", "judge")
+        stage = SelfRewardDPOConfig([i.prompt for i in ITEMS[:4]], 2, rewarding_model=engine, gen_temperature=1.0, gen_top_p=1.0, gen_max_new_tokens=90, num_sampled_reward_responses=1,
+                                    num_candidate_responses=3, trainer_kwargs=FAST)
+        t = trainer(tmp_path, config, [stage])
+        t()
+    finally:
+        server.shutdown()
+    seen = json.loads((tmp_path / "data" / "1.dpo.judged.json").read_text())
+    assert seen["report"]["pairs"] and not seen["report"]["invalid_votes"]
+    bias = {r["metric"]: r["value"] for r in t.summary if r["metric"].startswith("position bias")}
+    assert bias.get("position bias/flipped") == (0.0 if isinstance(config, PairwiseConfig) else None)
+
+
+def test_a_stage_stops_early_and_keeps_its_best(tmp_path):
+    "The evaluation is best after two steps of six: those weights are the stage's checkpoint."
+    seen = []
+
+    def falls(model):
+        seen.append(weights_hash(model))
+        return [0, 1, 0.5, 0.2][len(seen) - 1]
+
+    demos = [dict(prompt=i.prompt, completion=i.completion) for i in ITEMS]
+    stage = SFTConfig(demos, early_stopper_eval_module=falls, early_stopper_kwargs=dict(every=2, patience=2), trainer_kwargs=dict(FAST, num_epochs=4))
+    model = trainer(tmp_path, LAB, [stage])()
+    assert len(seen) == 4 and weights_hash(model) == seen[1]
 
 
 def test_stages_have_their_own_seeds(tmp_path):
