@@ -17,7 +17,7 @@ from .evaluate import evaluate
 from .generate import LocalEngine
 from .losses import _unwrap
 from .policy import PolicyConfig, PolicyTrainer, Rollout, group_advantages, group_batch
-from .records import Completion
+from .records import Certificate, Completion
 from .tokens import THINK_END
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class LaTROTrainer(PolicyTrainer):
         train_dataset,            # rows with queries, responses and optionally groundtruth
         processing_class,         # the tokenizer
         eval_dataset=None,        # validation rows: choose checkpoints on them, report on others
-        grade:Callable|None=None, # (groundtruth, response text) -> bool; None: the answer's text is in the last line
+        grade:Callable|None=None, # (row, response text) -> bool or Certificate; None: what follows the thinking is the row's groundtruth
         **kwargs,                 # ref_model, engine, callbacks, optimizers
     ):
         self.grade = grade or same_answer
@@ -141,18 +141,20 @@ class LaTROTrainer(PolicyTrainer):
 
     def verdict(self, row, completion)->tuple[float, float]:
         "1 and 1 for a right greedy answer."
-        ok = not completion.failed and bool(self.grade(row.get("groundtruth", row["responses"]), completion.text))
-        return float(ok), float(ok)
+        got = not completion.failed and self.grade(row, completion.text)
+        ok = float(got.passed if isinstance(got, Certificate) else bool(got))
+        return ok, ok
 
     def keep(self, group, most:int=50):
         super().keep(group, most)
         self.samples[-1]["answer"] = group[0].row["responses"]
 
+# %% ../nbs/52_latro.ipynb #b465c348
 def same_answer(
-    groundtruth:str, # reference
-    response:str,    # a whole completion
+    row:dict,     # with groundtruth, or responses
+    response:str, # a whole completion
 )->bool:
     "Whether what follows the thinking is the reference, up to white space, case and a final full stop."
     from preflexor_lab.tokens import split_sections
     said = split_sections(response).answer or response
-    return " ".join(said.lower().split()).rstrip(".") == " ".join(str(groundtruth).lower().split()).rstrip(".")
+    return " ".join(said.lower().split()).rstrip(".") == " ".join(str(row.get("groundtruth") or row["responses"]).lower().split()).rstrip(".")

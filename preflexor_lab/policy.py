@@ -171,7 +171,7 @@ class PolicyTrainer(LabTrainer):
         callbacks=None, optimizers=(None, None),
     ):
         self.tokenizer, self.tool, self.policy_args, self.source, self.shared = processing_class, tool, args, engine, args.share_prompts
-        self.pad_id, self.samples = pad_token(processing_class), []
+        self.pad_id, self.samples, self.spent = pad_token(processing_class), [], dict(samples=0, sampled_tokens=0, trained_tokens=0)
         if args.gradient_checkpointing and args.share_prompts: raise ValueError("share_prompts=True needs a cache, which gradient checkpointing turns off: leave one of them out")
         window = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self.window = None if window is None else window
@@ -250,6 +250,9 @@ def prepare(self:PolicyTrainer, groups:list[list[Rollout]])->dict:
     "Tensors of a micro-batch, the reference's log-probabilities among them."
     prompts, conts = self.layout(groups)
     batch = group_batch(prompts, conts, self.pad_id)
+    self.spent["samples"] += sum(map(len, groups))
+    self.spent["sampled_tokens"] += sum(r.completion.tokens for g in groups for r in g)
+    self.spent["trained_tokens"] += sum(len(p)+len(c) for p, g in zip(prompts, conts) for c in g)
     flat = [r for g in groups for r in g]
     sampled = torch.tensor([len(r.ids) for r in flat])
     batch |= dict(rationale=((torch.arange(batch["ids"].shape[1])[None] > 0) & (torch.arange(batch["ids"].shape[1])[None] <= sampled[:, None])).long(),
@@ -258,6 +261,7 @@ def prepare(self:PolicyTrainer, groups:list[list[Rollout]])->dict:
     batch["ref"] = self.ask_reference(groups)
     return batch
 
+# %% ../nbs/41_policy.ipynb #18291f1a
 @patch
 def ask_reference(self:PolicyTrainer, groups)->torch.Tensor:
     "(N,) the reference's log-probability of each sample, 0 when there is no KL term."

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
+from fastcore.basics import patch
 from transformers import PreTrainedModel
 
 from . import sft
@@ -293,6 +294,7 @@ def _asked(pairs, pair):
     "The prompt of a pair as it was given: text or chat messages."
     return next(j.prompt for j in pairs.judged if j.id == pair.meta["prompt"])
 
+# %% ../nbs/51_self_reward.ipynb #8574f5ba
 @dataclass
 class SelfRewardDPOConfig(RewardDPOConfig):
     "One round of Self-Rewarding: the model judges its own candidates; raises as RewardDPOConfig."
@@ -444,50 +446,56 @@ class SelfRewardingTrainer:
         self.stages = [FinetuneStage(f"{k}.{c.kind}", c, self) for k, c in enumerate(configs, 1)]
         if self.labelled or measure: self.stages.insert(0, StartStage("0.start", self))
 
-    def recipe(self)->dict:
-        "What identifies this run, as plain values."
-        stages = [dict(kind=type(c).__name__, **{f.name: describe(getattr(c, f.name)) for f in fields(c)}) for c in self.configs]
-        prompts = {k: {f.name: describe(getattr(p, f.name)) for f in fields(p)} for k, p in self.prompts.items()}
-        return json.loads(canonical(dict(model=describe(self.start), seed=self.seed, judge=prompts, accelerate=describe(self.accelerate), stages=stages)))
+# %% ../nbs/51_self_reward.ipynb #059b151d
+@patch
+def recipe(self:SelfRewardingTrainer)->dict:
+    "What identifies this run, as plain values."
+    stages = [dict(kind=type(c).__name__, **{f.name: describe(getattr(c, f.name)) for f in fields(c)}) for c in self.configs]
+    prompts = {k: {f.name: describe(getattr(p, f.name)) for f in fields(p)} for k, p in self.prompts.items()}
+    return json.loads(canonical(dict(model=describe(self.start), seed=self.seed, judge=prompts, accelerate=describe(self.accelerate), stages=stages)))
 
-    def workspace(self, name:str, context:Context)->Workspace:
-        return Workspace(name, context.folder.path/"trainer"/name, context, self.prompts, self.accelerate, self.batch_size)
+@patch
+def workspace(self:SelfRewardingTrainer, name:str, context:Context)->Workspace:
+    return Workspace(name, context.folder.path/"trainer"/name, context, self.prompts, self.accelerate, self.batch_size)
 
-    def measured(self, model, work:Workspace):
-        "Report the judge's quality on labelled responses, and the user's own measurement."
-        engine, rows = work.engine(model), []
-        if self.labelled:
-            prompts, responses, labels = ([r[k] for r in self.labelled] for k in ("prompt", "responses", "labels"))
-            config = self.prompts.get("default") or next(iter(self.prompts.values()))
-            stage = next((c for c in self.configs if isinstance(c, SelfRewardDPOConfig)), None)
-            options = dict(votes=stage.num_sampled_reward_responses, temperature=stage.eval_temperature, top_p=stage.eval_top_p, max_new_tokens=stage.eval_max_new_tokens) if stage else {}
-            verdicts = as_judge(engine, config, seed=self.seed, **options)(prompts, responses)
-            rows += judge_quality(verdicts, labels, [str(i) for i in range(len(prompts))], work.name).rows
-        if self.measure: rows += self.measure(engine, work.name).rows
-        for r in rows: work.context.report(work.name, r["metric"], r["value"], r["low"], r["high"], r["n"])
+@patch
+def measured(self:SelfRewardingTrainer, model, work:Workspace):
+    "Report the judge's quality on labelled responses, and the user's own measurement."
+    engine, rows = work.engine(model), []
+    if self.labelled:
+        prompts, responses, labels = ([r[k] for r in self.labelled] for k in ("prompt", "responses", "labels"))
+        config = self.prompts.get("default") or next(iter(self.prompts.values()))
+        stage = next((c for c in self.configs if isinstance(c, SelfRewardDPOConfig)), None)
+        options = dict(votes=stage.num_sampled_reward_responses, temperature=stage.eval_temperature, top_p=stage.eval_top_p, max_new_tokens=stage.eval_max_new_tokens) if stage else {}
+        verdicts = as_judge(engine, config, seed=self.seed, **options)(prompts, responses)
+        rows += judge_quality(verdicts, labels, [str(i) for i in range(len(prompts))], work.name).rows
+    if self.measure: rows += self.measure(engine, work.name).rows
+    for r in rows: work.context.report(work.name, r["metric"], r["value"], r["low"], r["high"], r["n"])
 
-    def __call__(self,
-        overwrite_checkpoints:bool=False, # start over where another run has been; its checkpoints are removed
-    ):                                    # the model after the last stage
-        "Run what is not finished; raises RunError when the folder holds another run."
-        if overwrite_checkpoints: self._clear()
-        try: folder = RunFolder(self.path, self.recipe())
-        except RunError as e:
-            if "another recipe" not in str(e): raise
-            raise RunError(f"{e}; or pass overwrite_checkpoints=True to remove its checkpoints and start over") from e
-        with folder:
-            progress = Progress({s.name: s.weight for s in self.stages}, self.progress)
-            try: self.model = run_stages(self.stages, self.start, Context(folder, self.tokenizer, self.seed, progress=progress))
-            finally: progress.close()
-            self.summary = folder.summary()
-        shutil.rmtree(self.path/"trainer", ignore_errors=True)
-        if self.clear_checkpoints:
-            for stage in self.stages[:-1]: shutil.rmtree(self.path/"checkpoints"/stage.name, ignore_errors=True)
-        return self.model
+@patch
+def __call__(self:SelfRewardingTrainer,
+    overwrite_checkpoints:bool=False, # start over where another run has been; its checkpoints are removed
+):                                    # the model after the last stage
+    "Run what is not finished; raises RunError when the folder holds another run."
+    if overwrite_checkpoints: self._clear()
+    try: folder = RunFolder(self.path, self.recipe())
+    except RunError as e:
+        if "another recipe" not in str(e): raise
+        raise RunError(f"{e}; or pass overwrite_checkpoints=True to remove its checkpoints and start over") from e
+    with folder:
+        progress = Progress({s.name: s.weight for s in self.stages}, self.progress)
+        try: self.model = run_stages(self.stages, self.start, Context(folder, self.tokenizer, self.seed, progress=progress))
+        finally: progress.close()
+        self.summary = folder.summary()
+    shutil.rmtree(self.path/"trainer", ignore_errors=True)
+    if self.clear_checkpoints:
+        for stage in self.stages[:-1]: shutil.rmtree(self.path/"checkpoints"/stage.name, ignore_errors=True)
+    return self.model
 
-    def _clear(self):
-        "Remove the checkpoints and state of an earlier run; its ledger stays, because what was generated is still true."
-        if self.path.is_dir():
-            with RunFolder(self.path, lock=True) if (self.path/"recipe.yaml").is_file() else RunFolder(self.path, {}): pass
-        for name in ("checkpoints", "trainer", "data"): shutil.rmtree(self.path/name, ignore_errors=True)
-        for name in ("recipe.yaml", "state.json", "metrics.jsonl", "summary.json"): (self.path/name).unlink(missing_ok=True)
+@patch
+def _clear(self:SelfRewardingTrainer):
+    "Remove the checkpoints and state of an earlier run; its ledger stays, because what was generated is still true."
+    if self.path.is_dir():
+        with RunFolder(self.path, lock=True) if (self.path/"recipe.yaml").is_file() else RunFolder(self.path, {}): pass
+    for name in ("checkpoints", "trainer", "data"): shutil.rmtree(self.path/name, ignore_errors=True)
+    for name in ("recipe.yaml", "state.json", "metrics.jsonl", "summary.json"): (self.path/name).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import random
 from pathlib import Path
 
 import torch
+from fastcore.basics import patch
 
 from .eft import judge_quality
 from .evaluate import EvalResult, evaluate, length_balanced, preference_accuracy, score_texts
@@ -156,30 +157,33 @@ class LabSource:
             result += evaluate(engine, self.test, max_new_tokens=16, label=label, prompt=self.direct_prompt, prefix="direct/")
         return result + self.measure_samples(engine, label, sampled)
 
-    def measure_samples(self, engine, label: str, sampled: bool) -> EvalResult:
-        "Sampled answers: pass@k and maj@k, and (with `eval.judged`) how well the model judges them itself."
-        e, result = self.recipe.eval, EvalResult([], [])
-        if not e.judged and not (e.samples and sampled):
-            return result
-        items = list(self.test.take(e.judged or e.sampled_items))
-        result += evaluate(engine, items, grade=self.test.grade, k=e.samples or 4, max_new_tokens=e.max_new_tokens, label=label, prefix="sampled/", extract=self.test.extract)
-        return result + self.measure_judge(engine, items, [p["responses"] for p in result.per_item], label) if e.judged else result
-
-    def measure_judge(self, engine, items: list, responses: list[list[str]], label: str) -> EvalResult:
-        "The model's votes on its own samples against their grades; `judge/right` is pairwise accuracy on right against wrong."
-        j, responses = self.recipe.judge, [list(dict.fromkeys(row)) for row in responses]
-        judge = ModelJudge(engine, self.judge_config(), votes=3, temperature=j.temperature, top_p=j.top_p, max_new_tokens=j.max_new_tokens)
-        verdicts = judge([i.prompt for i in items], responses, items)
-        right = [[float(self.test.grade(i, r).passed) for r in row] for i, row in zip(items, responses)]
-        ids = [i.id for i in items]
-        quality = judge_quality(verdicts, self.graded(items, responses)[0], ids, label)
-        strict = judge_quality(verdicts, right, ids, label, same_scale=False)
-        rows = [r | dict(metric="judge/right") for r in strict.rows if r["metric"] == "judge/pairwise"]
-        return quality + EvalResult(rows, [p | dict(values={"right": p["values"]["pairwise"]}) for p in strict.per_item])
-
     def reflection(self):
         "How this task's models reflect: (format, what counts as nothing left to improve)."
         return CompletionFormat(reflect_prompt=reflect_prompt), ScoreAccepts()
+
+# %% ../nbs/56_sources.ipynb #f784d2ed
+@patch
+def measure_samples(self: LabSource, engine, label: str, sampled: bool) -> EvalResult:
+    "Sampled answers: pass@k and maj@k, and (with `eval.judged`) how well the model judges them itself."
+    e, result = self.recipe.eval, EvalResult([], [])
+    if not e.judged and not (e.samples and sampled):
+        return result
+    items = list(self.test.take(e.judged or e.sampled_items))
+    result += evaluate(engine, items, grade=self.test.grade, k=e.samples or 4, max_new_tokens=e.max_new_tokens, label=label, prefix="sampled/", extract=self.test.extract)
+    return result + self.measure_judge(engine, items, [p["responses"] for p in result.per_item], label) if e.judged else result
+
+@patch
+def measure_judge(self: LabSource, engine, items: list, responses: list[list[str]], label: str) -> EvalResult:
+    "The model's votes on its own samples against their grades; `judge/right` is pairwise accuracy on right against wrong."
+    j, responses = self.recipe.judge, [list(dict.fromkeys(row)) for row in responses]
+    judge = ModelJudge(engine, self.judge_config(), votes=3, temperature=j.temperature, top_p=j.top_p, max_new_tokens=j.max_new_tokens)
+    verdicts = judge([i.prompt for i in items], responses, items)
+    right = [[float(self.test.grade(i, r).passed) for r in row] for i, row in zip(items, responses)]
+    ids = [i.id for i in items]
+    quality = judge_quality(verdicts, self.graded(items, responses)[0], ids, label)
+    strict = judge_quality(verdicts, right, ids, label, same_scale=False)
+    rows = [r | dict(metric="judge/right") for r in strict.rows if r["metric"] == "judge/pairwise"]
+    return quality + EvalResult(rows, [p | dict(values={"right": p["values"]["pairwise"]}) for p in strict.per_item])
 
 # %% ../nbs/56_sources.ipynb #84e61fc4
 class CorpusSource(LabSource):

@@ -22,6 +22,7 @@ from .reflect import reflect, resample, response_at
 from .runs import Context, RunFolder, stage_seed, write_atomic
 from .schema import Recipe, StageSpec
 from .sft import SFTConfig, SFTTrainer, rejection_sample
+from .tokens import split_sections
 from .sources import device, in_bfloat16, local_engine, open_model, reward_result
 
 # %% ../nbs/57_stages.ipynb #acaf0827
@@ -160,9 +161,10 @@ class PairStage(Measured):
     def pairs_file(self) -> Path:
         return self.task.folder.path / "data" / f"{self.name}.jsonl"
 
-    def demonstrations(self) -> list[dict]:
-        "The chosen texts, for a control that is trained on them alone."
-        return [dict(prompt=p.prompt, completion=p.chosen) for p in from_jsonl(self.pairs_file, Pair)]
+    def demonstrations(self, thinking: bool = True) -> list[dict]:
+        "The chosen texts, for a control that is trained on them alone; without their thinking when asked."
+        texts = [(p.prompt, p.chosen) for p in from_jsonl(self.pairs_file, Pair)]
+        return [dict(prompt=p, completion=c if thinking else split_sections(c).answer) for p, c in texts]
 
     def run(self, model, context: Context):
         if self.start:
@@ -232,7 +234,7 @@ class ControlStage(Measured):
             kept = rejection_sample(self.engine(model, context), items, self.task.teacher.grade, self.spec.samples, self.recipe.eval.max_new_tokens, self.spec.temperature, seed)
             self.counted(context, questions=len(items), sampled_tokens=kept.report["tokens"], kept=len(kept))
         else:
-            kept = [e for s in self.main for e in s.demonstrations()]
+            kept = [e for s in self.main for e in s.demonstrations(self.spec.thinking)]
         sizes = count_tokens(context.tokenizer, [e["prompt"] + e["completion"] for e in kept])
         data = filled(list(kept), sizes, budget, seed)
         self.counted(context, trained_tokens=sum(count_tokens(context.tokenizer, [e["prompt"] + e["completion"] for e in data])))
