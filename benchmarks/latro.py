@@ -3,7 +3,7 @@
     python benchmarks/latro.py [--prompts 4] [--samples 8] [--new 128] [--rounds 2] [--memory]
 
 An update is: sample rationales of `--new` tokens for each prompt, ask the reference model (kl_coef 0.05), forward, backward, AdamW.
-All sides start from the same Llama of 5M random parameters (vocabulary 4096), in one process on one thread, take turns, and are timed
+All sides start from the same Llama of 5.6M random parameters (vocabulary 4096), in one process on one thread, take turns, and are timed
 in CPU time (`time.process_time`); of each turn's two updates the first is the warm-up, and the best turn counts.
 
 * ours: `LaTROTrainer`. One engine call samples all groups; rationale and answer (8 tokens) are scored in one forward pass, the prompt of a group once.
@@ -45,7 +45,7 @@ def word_tokenizer():
 
 
 def small_llama():
-    "A Llama with 5.0M random parameters that never ends a sequence: the first channel of the residual stream tells words from special tokens."
+    "A Llama with 5.6M random parameters that never ends a sequence: the first channel of the residual stream tells words from special tokens."
     from transformers import LlamaConfig, LlamaForCausalLM
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, hidden_size=256, intermediate_size=640, num_hidden_layers=6, num_attention_heads=8, max_position_embeddings=512,
@@ -58,7 +58,6 @@ def small_llama():
         model.model.norm.weight[0] = 100.0
         logits = model(torch.randint(2, VOCAB, (2, 64))).logits
         assert float((logits[..., 2:].amin(-1)-logits[..., :2].amax(-1)).min()) > 20, "the end of sequence could be drawn"
-    model.generation_config.do_sample = True
     return model.eval()
 
 
@@ -208,8 +207,9 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.variant: return loss_memory(args.variant, args)
-    import datasets
+    import datasets, transformers
     datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
     model, tok = small_llama(), word_tokenizer()
     draw = torch.Generator().manual_seed(0)
     text = lambda n: " ".join(f"w{i}" for i in torch.randint(2, VOCAB, (n,), generator=draw).tolist())

@@ -120,6 +120,7 @@ def _least(config, **least):
     for name, n in least.items():
         if getattr(config, name) is not None and getattr(config, name) < n: raise ValueError(f"{type(config).__name__}: {name} must be at least {n}, got {getattr(config, name)}")
 
+# %% ../nbs/51_self_reward.ipynb #5333d443
 @dataclass
 class FinetuneConfig:
     "One stage; subclasses say how it trains."
@@ -170,6 +171,7 @@ class SFTConfig(FinetuneConfig):
         work.count(examples=len(rows))
         return fit(sft.SFTTrainer(model, args, rows, valid, work.tokenizer, self.policy), work.log_line, work.context.step, self.early())
 
+# %% ../nbs/51_self_reward.ipynb #c44b831d
 @dataclass
 class SelfPlayConfig(FinetuneConfig):
     "SPIN: demonstrations against the frozen previous iterate's answers."
