@@ -50,7 +50,6 @@ class Workspace:
     trained:list = field(default_factory=list) # left by a stage: the rows it trained on, as prompt and completion or prompt, chosen and rejected
 
     def __post_init__(self): self.label = self.label or self.name
-
     @property
     def seed(self)->int: return stage_seed(self.context.seed, self.name)
     @property
@@ -386,7 +385,6 @@ class FinetuneStage:
     config:FinetuneConfig
     trainer:"SelfRewardingTrainer"
     weight:float = 1.0
-
     def run(self, model, context:Context):
         "Run the config, then measure."
         if hasattr(model, "peft_config"):
@@ -404,7 +402,6 @@ class StartStage:
     trainer:"SelfRewardingTrainer"
     weight:float = .2
     changes_model:ClassVar[bool] = False
-
     def run(self, model, context:Context):
         self.trainer.measured(model, self.trainer.workspace(self.name, context))
         return None
