@@ -7,16 +7,17 @@ __all__ = ['TEMPLATE', 'THINK_TEMPLATE', 'TRIGGER', 'LETTERS', 'split_template',
            'choice_items', 'read_choice', 'named_options', 'choice_grader', 'query_text', 'LatroData', 'source_items',
            'prepare_data']
 
-# %% ../nbs/25_answers.ipynb #b05d99ca
+# %% ../nbs/25_answers.ipynb #ba360153
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .records import Certificate
 from .tasks import SPLITS, Item, Task, exact_grader, extract_number, hash_split, normalise, number_grader, question_items, read_rows
 from .tokens import MARKERS, THINK_END, join_sections, neutralise, split_sections
 
-# %% ../nbs/25_answers.ipynb #1c52ec5b
+# %% ../nbs/25_answers.ipynb #23c92350
 TEMPLATE = "The answer is {answer}"
 THINK_TEMPLATE = THINK_END + " {answer}"
 TRIGGER = 'Think step by step, then finish with "{head}" and the answer.'
@@ -31,7 +32,7 @@ def split_template(
     if not head: raise ValueError(f"template {template!r} has nothing before {{answer}}, so nothing would end a rationale; write for example {TEMPLATE!r}")
     return head, before[len(before.rstrip()):], behind
 
-# %% ../nbs/25_answers.ipynb #56ecea47
+# %% ../nbs/25_answers.ipynb #b4f1d9af
 def short_answer(
     text:str, # an answer column
 )->str:       # what follows the last ####, or all of it
@@ -40,7 +41,7 @@ def short_answer(
     if not short: raise ValueError(f"the answer {str(text)[-60:]!r} is empty behind its ####; fill it in or remove the row")
     return short
 
-# %% ../nbs/25_answers.ipynb #37573bad
+# %% ../nbs/25_answers.ipynb #8bb4c1bc
 _NUMERIC = re.compile(r"[-+\u2212]?\s?[$€£¥]?\s?[-\u2212]?(?=[\d.]*\d)(?:\d{1,3}(?:,\d{3})+|\d*)(?:\.\d+)?(?:\s?/\s?\d+)?")
 
 def answer_grader(
@@ -51,7 +52,7 @@ def answer_grader(
     want = short_answer(item.answer)
     return (number_grader if _NUMERIC.fullmatch(want) else exact_grader)(replace(item, answer=want), response)
 
-# %% ../nbs/25_answers.ipynb #0a345b79
+# %% ../nbs/25_answers.ipynb #61b8bb79
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def read_options(
@@ -74,7 +75,7 @@ def read_options(
     if said.isdecimal() and 1 <= int(said) <= len(texts): return texts, LETTERS[int(said)-1]
     raise ValueError(f"{where}: the key {key!r} names none of {len(texts)} options; use a letter A to {LETTERS[len(texts)-1]}, or a number from 1 to {len(texts)}")
 
-# %% ../nbs/25_answers.ipynb #b327410e
+# %% ../nbs/25_answers.ipynb #60b211db
 def choice_items(
     rows:Iterable[Mapping],   # question, choices and answerKey; or question as {"stem", "choices"}
     question:str="question",  # column
@@ -102,8 +103,8 @@ def _present(row, columns, where):
         if c not in row: raise ValueError(f"{where}: no column {c!r}; it has {', '.join(map(repr, row))}. Name yours with question=, answer= or choices=")
         if row[c] is None or row[c] != row[c] or (isinstance(row[c], str) and not row[c].strip()): raise ValueError(f"{where}: {c!r} is empty; fill it in or remove the row")
 
-# %% ../nbs/25_answers.ipynb #f74db119
-_ALONE = re.compile(r"""["'“‘(\[{*_]*(?:([A-Za-z])(?:["'”’)\]}*_]+(?!\w)|(?=$|\s*[/&\n]|[.,:;!?]+(?=$|\s))|(?=\s+[-–—]\s))|([A-HJ-Z])(?=\s+(?:(?:and|or|because|since|but)\b|not\s+\W?[A-Z]\b)))""")
+# %% ../nbs/25_answers.ipynb #89e27fac
+_ALONE = re.compile(r"""["'“‘(\[{*_$]*(?:([A-Za-z])(?:["'”’)\]}*_$]+(?!\w)|(?=$|\s*[/&\n]|[.,:;!?]+(?=$|\s))|(?=\s+[-–—]\s))|([A-HJ-Z])(?=\s+(?:(?:because|since|but)\b|not\s+\W?[A-Z]\b|(?:and|or)\s+\W?[A-Z](?:\W*$|[.,;:!?)\]*\n]))))""")
 _BESIDE = re.compile(r"\W{0,3}\s*(?:,|/|&|\band\b|\bor\b)\s*(?:(?:and|or)\s+)?|\s+(?=[(\[][A-Z][)\]])")
 _BEFORE = re.compile(r"(?:(?:it\s+is|it's|it’s|i\s+choose|i\s+pick|the|probably|clearly|therefore|thus|so|hence)[\s,]+)*(?:(?:correct|right|best|final)\s+)?(?:(?:letter|option|choice|answer)\s*(?:is\b)?:?\s*(?=\W?[A-Za-z]\b))?", re.I)
 
@@ -127,6 +128,8 @@ def read_choice(
     named, rest = [], text[lead:]
     if m := re.match(r"([A-Z])\s+(.+)", rest): # "B iron": a letter and its own text
         if any(m[1] in s for s in _same_text(m[2], options)): return [{m[1]}]
+    if (m := re.fullmatch(r"(.+?)\s*\(([A-Z])\)\W*", rest)) and (own := _same_text(m[1], options)): # "iron (B)"
+        return [{m[2]}] + [s for s in own if m[2] not in s]
     while m := _ALONE.match(rest):
         named.append({(m[1] or m[2]).upper()})
         rest = rest[m.end():]
@@ -135,8 +138,8 @@ def read_choice(
     other = _same_text(rest.strip(" \n:.,-–—"), options) if len(named) == 1 else []
     return named + [s for s in other if not s & named[0]]
 
-# %% ../nbs/25_answers.ipynb #94e26dac
-_SAID = re.compile(r"\b(?:answer|option|choice)\**\s*(?:(?:is|was|would\s+be|must\s+be|should\s+be)\b\s*:?|[:=])|####", re.I)
+# %% ../nbs/25_answers.ipynb #40bb557f
+_SAID = re.compile(r"\b(?:answer|option|choice)\**\s*(?:(?:is|was|would\s+be|must\s+be|should\s+be)\b\s*:?|[:=]|\s[-–—](?=\s))|####", re.I)
 _BOXED = re.compile(r"\\boxed\s*\{(?:\\text[a-z]*\s*\{)?([^{}]*)\}")
 _RIGHT = re.compile(r"\b([A-Z])[)\]\"'*]*\s+is\s+(?:the\s+|therefore\s+)*(?:correct|right|best|answer)\b")
 
@@ -153,7 +156,7 @@ def named_options(
     last = read_choice(lines[-1], options) if len(lines) > 1 and re.fullmatch(r"\W*[A-Za-z]\W*", lines[-1]) else []
     return read_choice(text, options)+last or [n for l in dict.fromkeys(lines[:1]+lines[-1:]) for n in read_choice(l, options)]
 
-# %% ../nbs/25_answers.ipynb #4c0f22d7
+# %% ../nbs/25_answers.ipynb #57df4177
 def choice_grader(
     item:Item,    # of `choice_items`
     response:str, # a whole completion
@@ -167,7 +170,7 @@ def choice_grader(
     ok = named[0] == item.answer
     return Certificate(float(ok), ok, reason=f"answered {named[0]}" + ("" if ok else f", expected {item.answer}"))
 
-# %% ../nbs/25_answers.ipynb #1469e2e3
+# %% ../nbs/25_answers.ipynb #6e8875ad
 def query_text(
     text:str,               # question and trigger
     tokenizer=None,         # for its chat template; None: plain text
@@ -188,7 +191,7 @@ def query_text(
     if bos and rendered.startswith(bos) and ids(rendered[len(bos):]) == ids(rendered, add_special_tokens=False): return rendered[len(bos):]
     return rendered
 
-# %% ../nbs/25_answers.ipynb #cee592bf
+# %% ../nbs/25_answers.ipynb #144dee10
 class LatroData(list):
     "Rows with queries, responses, groundtruth and id; `stop_seqs` ends a rationale, `grade(row, response)` grades a completion. A slice is one again."
     def __init__(self,
@@ -216,7 +219,7 @@ class LatroData(list):
         if any(m in self.head for m in MARKERS.all()): return response
         got = split_sections(response)
         *before, said = re.split(re.escape(self.head), got.answer, flags=re.I)
-        if not before: return response
+        if not before or "####" in said: return response # a last line with #### says more than words before it
         said = (said.strip().splitlines() or [""])[0]
         for s in (said, said.rstrip(" .!$")):
             if self.behind.strip() and s.endswith(self.behind.strip()): said = s[:-len(self.behind.strip())]; break
@@ -227,7 +230,7 @@ class LatroData(list):
         item = self.item(row)
         return Task("answers", [], self.grader, str).grade(item, self.sections(response))
 
-# %% ../nbs/25_answers.ipynb #79fcfcb8
+# %% ../nbs/25_answers.ipynb #710f019a
 def source_items(
     source,                  # Task, path of a .jsonl file, rows, or items
     grader:Callable|None=None, # (item, response) -> Certificate; None: by the kind of rows
@@ -249,7 +252,7 @@ def source_items(
     for i, r in enumerate(rows): _present(r, (q, a, *([columns["choices"]] if "choices" in columns else [])), f"{where} {i}")
     return question_items(rows, q, a, prefix="row-"), grader or answer_grader
 
-# %% ../nbs/25_answers.ipynb #04c7691c
+# %% ../nbs/25_answers.ipynb #6a146ca4
 def prepare_data(
     source,                  # Task, path of a .jsonl file (GSM8K, ARC, questions and answers), rows, or items
     tokenizer=None,          # for its chat template; None: plain text

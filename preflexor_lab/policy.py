@@ -7,10 +7,10 @@ __all__ = ['log', 'group_batch', 'group_logps', 'group_advantages', 'PolicyConfi
            'rollouts_of', 'PolicyTrainer']
 
 # %% ../nbs/41_policy.ipynb #5700b459
-import copy, json, logging, math
+import copy, logging, math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from peft import PeftModel
@@ -227,13 +227,16 @@ def sample(self:PolicyTrainer, rows:list[dict])->list[list[Rollout]]:
                             seed=a.seed*1_000_003 + self.state.global_step, stop=list(self.stop) or None) if rows else []
     groups = [rollouts_of(row, cs, self.tokenizer, self.source is not None) for row, cs in zip(rows, found, strict=True)]
     self.score(groups)
+    flat = [r for g in groups for r in g]
+    if flat and all(r.why for r in flat): raise ValueError(f"all {len(flat)} samples of step {self.state.global_step} are without a score ({flat[0].why}): mend the tool, or look at the engine's errors")
     return groups
 
 @patch
 def score(self:PolicyTrainer, groups:list[list[Rollout]])->None:
     "The tool's verdict on every sample; one that crashes, or returns no number, gives no score."
     for r in (r for g in groups for r in g if not r.why):
-        try: got = self.tool(r.row["prompt"], r.completion.text, SimpleNamespace(**r.row))
+        asked = r.row["prompt"], r.completion.text, SimpleNamespace(**r.row)
+        try: got = self.tool(*asked)
         except Exception as e: r.why = f"{type(e).__name__}: {e}"; continue                  # the boundary to foreign code
         if isinstance(got, Certificate) and got.failed: r.why = got.error
         else:
