@@ -109,7 +109,7 @@ _NUMBER = re.compile(r"""
     (?:\s?/\s?(?P<den>\d+(?:\.\d+)?)(?![\d/]|\s?=))? # a simple fraction, but not the left side of 48/2=24
     """, re.X)
 _FINAL = (re.compile(r"####\s*([^\n]*)"), re.compile(r"\\boxed\{([^{}]*)\}"),
-          re.compile(r"(?:final\s+)?answer\s*(?:is|:|=)\s*:?\s*([^\n]*)", re.I))
+          re.compile(r"(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*([^\n]*)", re.I))
 
 def _to_decimal(m):
     try:
@@ -125,7 +125,7 @@ def extract_number(
     "The number after the last `####`, else in the last `\\boxed{}`, else after the last `answer is`, else the last number."
     for pattern in _FINAL:
         if hits := pattern.findall(text):
-            m = _NUMBER.search(hits[-1].replace('*', ''))
+            m = _NUMBER.search(hits[-1].replace('*', '').rpartition('=')[2]) # of an equation, what it comes to
             return _to_decimal(m) if m else None if pattern is _FINAL[0] else last_number(text)
     return last_number(text)
 
@@ -136,12 +136,13 @@ def last_number(text:str)->Decimal|None:
 
 # %% ../nbs/20_tasks.ipynb #f77a13b6
 def number_grader(item:Item, response:str)->Certificate:
-    "Passes when the answer section's number equals the item's, to a relative 1e-6; raises ValueError when the item's answer is no number."
+    "Passes when the answer section's number equals the item's, decimals to a relative 1e-6; raises ValueError when the item's answer is no number."
     want, said = extract_number(item.answer), split_sections(response).answer
     if want is None: raise ValueError(f"item {item.id!r} has no number in its answer {item.answer!r}")
     got = extract_number(said)
     if got is None: return Certificate(0.0, False, reason="no number in the answer")
-    ok = abs(got-want) <= Decimal('1e-6')*max(Decimal(1), abs(want))
+    whole = got % 1 == 0 and want % 1 == 0 # integers are equal or not; the tolerance is for decimals
+    ok = got == want or (not whole and abs(got-want) <= Decimal('1e-6')*max(Decimal(1), abs(want)))
     return Certificate(float(ok), ok, reason="" if ok else f"answered {got}, expected {want}")
 
 def number_text(response:str)->str:
