@@ -80,6 +80,7 @@ def main():
         "pairs": {k: v[0] for k, v in sides.items()}, "calls": {k: v[1] for k, v in sides.items()},
         "seconds": {k: round(v[2], 2) for k, v in sides.items()}, "pairs_per_second": {k: round(v, 2) for k, v in rate.items()},
         "ratio": round(rate["concurrent"]/rate["sequential"], 1), "target": 20.0}))
+    raise SystemExit(rate["concurrent"]/rate["sequential"] < 20)
 
 
 if __name__ == "__main__":

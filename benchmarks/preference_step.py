@@ -101,6 +101,7 @@ def main():
     seconds = {n: statistics.median(map(total, rs)) for n, rs in found.items()}
     ratio = lambda a, b: statistics.median(total(x)/total(y) for x, y in zip(found[a], found[b]))
     lengths = [[len(tok(p[k])["input_ids"]) for p in pairs] for k in ("prompt", "chosen", "rejected")]
+    ratios, targets = {name: ratio(name, f"{name.split('_')[0]}_trl") for name in runs if not name.endswith("_trl")}, dict(exo_ours=.85, orpo_ours=1.0)
     print(json.dumps(dict(
         benchmark="preference_step", parameters=sum(p.numel() for p in model.parameters()), pairs=args.pairs, batch=args.batch, epochs=args.epochs, repeats=args.repeats,
         mean_tokens=dict(zip(("prompt", "chosen", "rejected"), (round(statistics.mean(x), 1) for x in lengths))),
@@ -109,8 +110,8 @@ def main():
         layout_seconds=round(statistics.median(r["layout"] for r in found["exo_ours"]), 2),
         reference_seconds=round(statistics.median(r["reference"] for r in found["exo_ours"]), 2),
         construction_seconds={n: round(statistics.median(r["construction"] for r in rs), 2) for n, rs in found.items()},
-        **{f"{name}_ratio": round(ratio(name, f"{name.split('_')[0]}_trl"), 3) for name in runs if not name.endswith("_trl")},
-        target=dict(exo_ours_ratio=.85, orpo_ours_ratio=1.0))))
+        **{f"{name}_ratio": round(r, 3) for name, r in ratios.items()}, target={f"{name}_ratio": t for name, t in targets.items()})))
+    raise SystemExit(any(ratios[name] > t for name, t in targets.items() if name in ratios))
 
 
 if __name__ == "__main__": main()
