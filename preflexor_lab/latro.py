@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from .policy import PolicyConfig, PolicyTrainer, Rollout, group_advantages
 from .records import Certificate, Completion
-from .tokens import THINK_END
+from .tokens import THINK_END, split_sections
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class LatroTerms:
     rationale:torch.Tensor # log π(z|x), the token that ends the rationale included
     answer:torch.Tensor    # log π(y|x⊕z), the end of sequence included
     ref:torch.Tensor       # log π₀(z|x)
-    penalty:torch.Tensor   # what a rationale that did not stop loses, 0 for the others
+    penalty:torch.Tensor   # what a rationale that did not stop loses, 0 for the others; NaN leaves a sample out of its group's baseline
     k:int                  # samples of each prompt
 
     def reward(self, beta:float)->torch.Tensor: # (N,) without gradient
@@ -59,7 +59,6 @@ class LaTROConfig(PolicyConfig):
     num_evaluations:int = 0              # evaluations over the whole training; 0: as eval_strategy says
     total_episodes:int|None = None       # prompts to train on, in place of num_train_epochs
     sanity_check:bool = False            # two steps on a handful of rows: does everything run?
-    answer_length:int = 64               # tokens of an answer in evaluation
     checkpoint_path:str|None = None      # checkpoint to resume from
 
     def __post_init__(self):
@@ -128,13 +127,12 @@ class LaTROTrainer(PolicyTrainer):
         a = self.policy_args
         answer = batch["mask"]-batch["rationale"]
         answer[:, 0] = 0
-        penalty = torch.where(batch["finished"], 0.0, float(a.penalty_reward_value) if a.non_stop_penalty else 0.0)
-        terms = LatroTerms((logps*batch["rationale"]).sum(1), (logps*answer).sum(1), batch["ref"] if a.kl_coef else (logps*batch["rationale"]).sum(1).detach(), penalty, batch["k"])
-        reward = torch.where(batch["failed"], math.nan, terms.reward(a.kl_coef))
-        terms.penalty = terms.penalty.to(reward)
-        advantage = group_advantages(reward.view(-1, batch["k"])).view(-1)
-        losses = -(advantage*self.importance(terms.rationale, batch)*terms.rationale + a.sft_weight*torch.where(batch["failed"], torch.zeros_like(terms.answer), terms.answer))
-        return losses, dict(reward=reward.nan_to_num(), answer_logp=terms.answer, kl=(terms.rationale-terms.ref).detach(), advantage=advantage)
+        rationale, failed = (logps*batch["rationale"]).sum(1), batch["failed"]
+        late = float(a.penalty_reward_value) if a.non_stop_penalty else 0.0
+        penalty = torch.where(failed, math.nan, torch.where(batch["finished"], 0.0, late)).to(rationale)
+        terms = LatroTerms(rationale, torch.where(failed, 0.0, (logps*answer).sum(1)), batch["ref"] if a.kl_coef else rationale.detach(), penalty, batch["k"])
+        losses, advantage = terms.loss(a.kl_coef, a.sft_weight, self.importance(rationale, batch))
+        return losses, dict(reward=terms.reward(a.kl_coef).nan_to_num(), answer_logp=terms.answer, kl=(rationale-terms.ref).detach(), advantage=advantage)
 
     def verdict(self, row, completion)->tuple[float, float]:
         "1 and 1 for a right greedy answer."
@@ -184,6 +182,5 @@ def same_answer(
     response:str, # a whole completion
 )->bool:
     "Whether what follows the thinking is the reference, up to white space, case and a final full stop."
-    from preflexor_lab.tokens import split_sections
     said = split_sections(response).answer or response
     return " ".join(said.lower().split()).rstrip(".") == " ".join(str(row.get("groundtruth") or row["responses"]).lower().split()).rstrip(".")

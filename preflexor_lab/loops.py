@@ -27,7 +27,7 @@ from .tokens import split_sections
 
 # %% ../nbs/58_loops.ipynb #5de503a8
 class LoopStage(Measured):
-    "A config of the self-rewarding family, filled by the task; subclasses give the config."
+    "A config of the self-rewarding family, filled by the task; subclasses give `config(work, engine)`."
 
     def __init__(self, spec: StageSpec, task, recipe: Recipe, seed: int, start: str | None = None):
         super().__init__(spec.label, task, recipe, seed, weight=4.0)
@@ -39,9 +39,6 @@ class LoopStage(Measured):
         "What every config takes from the recipe's line."
         s = self.spec
         return dict(max_seq_len=s.max_length, policy=MaskPolicy(**s.mask.model_dump()), trainer_kwargs=stage_options(s, in_bfloat16(self.recipe.precision)))
-
-    def config(self, work: Workspace, engine):
-        raise NotImplementedError
 
     def run(self, model, context: Context):
         if self.start:
