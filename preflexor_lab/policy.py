@@ -17,8 +17,9 @@ from peft import PeftModel
 from torch.utils.data import Dataset
 from transformers import DynamicCache, TrainingArguments
 
+from .evaluate import answer_text, maj_at_k
 from .generate import EngineError, LocalEngine, render_prompt
-from .losses import _unwrap, rloo_advantages, token_logps
+from .losses import _unwrap, token_logps
 from .records import Certificate, Completion
 from .sft import LabArguments, LabTrainer, _Masked, columns, pad_rows, pad_token
 
@@ -92,14 +93,19 @@ class PolicyConfig(LabArguments, TrainingArguments):
     logging_steps:float = 5          # 500 in TrainingArguments
     share_prompts:bool|None = None   # compute the prompt of a group once; None: where the model allows it
     max_importance:float = 2.0       # cap of the importance weight of samples from another engine
+    num_evaluations:int = 0          # evaluations over the whole training, and (unless save_strategy is "no") checkpoints, the best of which is returned; 0: as eval_strategy says
+    eval_k:int = 0                   # samples of each evaluation row for maj@k and pass@k, beside the greedy answer
     disable_dropout:bool = True      # the policy that is trained is the one that was sampled
 
     def __post_init__(self):
-        for name, least in (("rloo_k", 2), ("rollout_batch_size", 1), ("response_length", 1)):
+        for name, least in (("rloo_k", 2), ("rollout_batch_size", 1), ("response_length", 1), ("num_evaluations", 0), ("eval_k", 0)):
             if getattr(self, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}" + (": a sample is compared with its siblings" if name == "rloo_k" else ""))
         if not self.temperature > 0: raise ValueError(f"temperature must be above 0, got {self.temperature}: greedy samples of a group are all equal")
         if self.kl_coef < 0: raise ValueError(f"kl_coef must be at least 0, got {self.kl_coef}")
         if self.max_importance < 1: raise ValueError(f"max_importance must be at least 1, got {self.max_importance}")
+        if self.num_evaluations:
+            self.eval_strategy, self.eval_steps = "steps", 1/self.num_evaluations if self.num_evaluations > 1 else 0.999
+            if self.save_strategy != "no": self.save_strategy, self.save_steps, self.load_best_model_at_end, self.metric_for_best_model, self.greater_is_better = "steps", self.eval_steps, True, "eval_accuracy", True
         super().__post_init__()
         if self.per_device_train_batch_size % self.rloo_k: raise ValueError(f"per_device_train_batch_size={self.per_device_train_batch_size} counts samples and must be a multiple of rloo_k={self.rloo_k}: groups are not split")
 
@@ -329,15 +335,21 @@ def keep(self:PolicyTrainer, group:list[Rollout], most:int=50):
 
 @patch
 def evaluate(self:PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-    "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length."
+    "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length; with `eval_k` samples of each, maj@k and pass@k."
     rows = self.eval_dataset.rows if eval_dataset is None else self.rows(eval_dataset)
     mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
     engine = LocalEngine(self.accelerator.unwrap_model(self.model), self.tokenizer, batch_size=self.policy_args.rollout_batch_size, weights="evaluation")
-    found = engine.generate([r["prompt"] for r in mine], max_new_tokens=self.policy_args.response_length + self.answer_room(mine)) if mine else []
-    sums = torch.zeros(4, dtype=torch.float64)
-    for row, (c,) in zip(mine, found, strict=True): sums += torch.tensor([*self.verdict(row, c), float(c.finish_reason == "stop"), float(c.tokens)], dtype=torch.float64)
+    prompts, room, k = [r["prompt"] for r in mine], self.policy_args.response_length + self.answer_room(mine), self.policy_args.eval_k
+    found = engine.generate(prompts, max_new_tokens=room) if mine else []
+    drawn = engine.generate(prompts, n=k, max_new_tokens=room, temperature=self.policy_args.temperature, seed=self.policy_args.seed) if mine and k else [[]]*len(mine)
+    names = ["score", "accuracy", "finished", "length", *([f"maj@{k}", f"pass@{k}"] if k else [])]
+    sums = torch.zeros(len(names), dtype=torch.float64)
+    for row, (c,), more in zip(mine, found, drawn, strict=True):
+        right = [self.verdict(row, m)[1] for m in more]
+        votes = [maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
+        sums += torch.tensor([*self.verdict(row, c), float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
     sums = self.accelerator.reduce(sums.float().to(self.args.device), "sum")/max(1, len(rows))
-    metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(("score", "accuracy", "finished", "length"), sums.tolist())}
+    metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(names, sums.tolist())}
     self.log(metrics)
     self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
     return metrics
