@@ -11,6 +11,7 @@ import copy, logging, math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import torch
 from peft import PeftModel
@@ -84,6 +85,7 @@ def group_advantages(
 @dataclass
 class PolicyConfig(LabArguments, TrainingArguments):
     "Options of the policy-gradient loop; raises ValueError on values out of range."
+    least_samples:ClassVar[int] = 2  # of each prompt
     rloo_k:int = 8                   # samples of each prompt
     rollout_batch_size:int = 64      # sequences decoded together
     response_length:int = 256        # tokens of a sample
@@ -98,8 +100,8 @@ class PolicyConfig(LabArguments, TrainingArguments):
     disable_dropout:bool = True      # the policy that is trained is the one that was sampled
 
     def __post_init__(self):
-        for name, least in (("rloo_k", 2), ("rollout_batch_size", 1), ("response_length", 1), ("num_evaluations", 0), ("eval_k", 0)):
-            if getattr(self, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}" + (": a sample is compared with its siblings" if name == "rloo_k" else ""))
+        for name, least in (("rloo_k", self.least_samples), ("rollout_batch_size", 1), ("response_length", 1), ("num_evaluations", 0), ("eval_k", 0)):
+            if getattr(self, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}" + (": a sample is compared with its siblings" if name == "rloo_k" and least > 1 else ""))
         if not self.temperature > 0: raise ValueError(f"temperature must be above 0, got {self.temperature}: greedy samples of a group are all equal")
         if self.kl_coef < 0: raise ValueError(f"kl_coef must be at least 0, got {self.kl_coef}")
         if self.max_importance < 1: raise ValueError(f"max_importance must be at least 1, got {self.max_importance}")
@@ -276,12 +278,17 @@ def ask_reference(self:PolicyTrainer, groups)->torch.Tensor:
     "(N,) the reference's log-probability of each sample, 0 when there is no KL term."
     if self.policy_args.kl_coef == 0: return torch.zeros(sum(map(len, groups)))
     batch = self._prepare_inputs(group_batch([g[0].row["prompt_ids"] for g in groups], [[r.ids for r in g] for g in groups], self.pad_id))
+    return self.reference_logps(batch).sum(1).float().cpu()
+
+@patch
+def reference_logps(self:PolicyTrainer, batch)->torch.Tensor:
+    "(N, T) the reference's log-probability of each token of a batch on the device."
     model, context = self.reference()
     was = model.training
     model.eval()
     with torch.no_grad(), context, self.accelerator.autocast(): logps = self.group_logps(model, batch)
     model.train(was)
-    return logps.sum(1).float().cpu()
+    return logps
 
 @patch
 def group_logps(self:PolicyTrainer, model, batch):
@@ -344,15 +351,21 @@ def evaluate(self:PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_key
     drawn = engine.generate(prompts, n=k, max_new_tokens=room, temperature=self.policy_args.temperature, seed=self.policy_args.seed) if mine and k else [[]]*len(mine)
     names = ["score", "accuracy", "finished", "length", *([f"maj@{k}", f"pass@{k}"] if k else [])]
     sums = torch.zeros(len(names), dtype=torch.float64)
-    for row, (c,), more in zip(mine, found, drawn, strict=True):
-        right = [self.verdict(row, m)[1] for m in more]
+    verdicts = iter(self.verdicts([(row, c) for row, own, more in zip(mine, found, drawn, strict=True) for c in (*own, *more)]))
+    for (c,), more in zip(found, drawn):
+        greedy, right = next(verdicts), [next(verdicts)[1] for _ in more]
         votes = [maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
-        sums += torch.tensor([*self.verdict(row, c), float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
+        sums += torch.tensor([*greedy, float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
     sums = self.accelerator.reduce(sums.float().to(self.args.device), "sum")/max(1, len(rows))
     metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(names, sums.tolist())}
     self.log(metrics)
     self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
     return metrics
+
+@patch
+def verdicts(self:PolicyTrainer, answers:list[tuple])->list[tuple[float, float]]:
+    "Score and pass of each (row, completion)."
+    return [self.verdict(row, c) for row, c in answers]
 
 @patch
 def verdict(self:PolicyTrainer, row, completion)->tuple[float, float]: # score, passed
