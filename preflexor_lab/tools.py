@@ -347,8 +347,8 @@ def countdown_items(
         where = made and hash_split("countdown:" + key)
         if not made or key in found or (split is not None and where != split):
             misses += 1
-            if misses > 1000+400*n: raise ValueError(f"countdown_items: found only {len(found)} of {n} different games with numbers={numbers}, top={top}, most={most}; ask for fewer, or raise top")
+            if misses > 20_000: raise ValueError(f"countdown_items: found only {len(found)} of {n} different games with numbers={numbers}, top={top}, most={most}; ask for fewer, or raise top")
             continue
-        question = f"use {' '.join(map(str, given))} to make {made[0]}"
+        misses, question = 0, f"use {' '.join(map(str, given))} to make {made[0]}"
         found[key] = Item(f"countdown-{key.replace(' ', '-').replace('-->-', '-to-')}", question, made[1], question + " :", " " + " ; ".join(made[2]), hops=numbers-1, split=where, meta=dict(numbers=given, target=made[0]))
     return list(found.values())
