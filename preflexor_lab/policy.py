@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['log', 'group_batch', 'group_logps', 'group_advantages', 'PolicyConfig', 'Prompts', 'prompt_rows', 'Rollout',
-           'rollouts_of', 'PolicyTrainer']
+           'rollouts_of', 'PolicyTrainer', 'whole_weights']
 
 # %% ../nbs/41_policy.ipynb #5700b459
 import copy, logging, math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar
 
 import torch
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.utils.data import Dataset
 from transformers import DynamicCache, TrainingArguments
 
@@ -149,14 +150,18 @@ def rollouts_of(
     completions:list[Completion],# samples of its prompt
     tokenizer,                   # for engines that do not tell token ids
     foreign:bool=False,          # they come from another engine, whose log-probabilities matter
+    stop:tuple=(),               # strings that end a sample
 )->list[Rollout]:
-    "Samples with their token ids; raises EngineError when a foreign engine gave no log-probabilities."
+    "Samples with their token ids; raises EngineError when a foreign engine gave no log-probabilities, or no ids where samples may end in a stop string."
     out = []
     for c in completions:
         ids = list(c.ids)
         if foreign and not c.failed:
-            if c.logps is None: raise EngineError("the endpoint returned no log-probabilities, which rollouts from another engine need (transformers serve has none): serve with vLLM, or sample locally")
-            if any(i < 0 for i in ids): ids = tokenizer(c.text, add_special_tokens=False)["input_ids"] + ([tokenizer.eos_token_id] if c.finish_reason == "stop" and len(c.logps) > len(tokenizer(c.text, add_special_tokens=False)["input_ids"]) else [])
+            if c.logps is None: raise EngineError("the endpoint returned no log-probabilities, which rollouts from another engine need (transformers serve has none): serve with vLLM and give EndpointEngine logprobs=True, or sample locally")
+            if any(i < 0 for i in ids):
+                if stop: raise EngineError("the endpoint told no token ids, and its text does not say which tokens ended a sample: give EndpointEngine extra=dict(return_token_ids=True) (vLLM), or sample locally")
+                ids = list(tokenizer(c.text, add_special_tokens=False)["input_ids"])
+                if c.finish_reason == "stop" and len(c.logps) > len(ids): ids.append(tokenizer.eos_token_id)
         ok = not c.failed and len(ids) > 0 and (not foreign or len(ids) == len(c.logps))
         why = "" if ok else c.error or ("the text reads as other tokens than the endpoint sampled" if foreign and ids else "nothing was sampled")
         out.append(Rollout(row, c, ids if ok else [tokenizer.eos_token_id], ok and c.finish_reason == "stop", why=why, sampled_logp=sum(c.logps) if ok and foreign else None))
@@ -187,6 +192,7 @@ class PolicyTrainer(LabTrainer):
         super().__init__(model, args, self.collate, train, held, processing_class, callbacks, optimizers)
         adapted = isinstance(model, PeftModel)
         if ref_model is model: raise ValueError("ref_model is the model itself: leave it out, a frozen copy is made")
+        if args.kl_coef and not adapted and any(hasattr(p, "ds_id") for p in (model if ref_model is None else ref_model).parameters()): raise ValueError("the reference would be weights that ZeRO-3 has partitioned, which only the trained model can gather: train an adapter, set kl_coef=0, or use configs/fsdp2.yaml")
         self.ref = None if args.kl_coef == 0 or (adapted and ref_model is None) else (ref_model if ref_model is not None else copy.deepcopy(model)).requires_grad_(False).eval()
 
     def rows(self, data)->list[dict]:
@@ -211,6 +217,28 @@ class PolicyTrainer(LabTrainer):
         return core, core.disable_adapter()
 
 # %% ../nbs/41_policy.ipynb #ca07413b
+@contextmanager
+def whole_weights(
+    trainer, # with model, model_wrapped and accelerator
+):           # the model to sample from
+    "The unwrapped model, its weights whole on this process while inside; every process must come in together. Raises ValueError under FSDP1."
+    core, plugin = trainer.accelerator.unwrap_model(trainer.model), getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    if isinstance(trainer.model_wrapped, FullyShardedDataParallel): raise ValueError("sampling from weights sharded by FSDP1 is not supported: set fsdp_version to 2 (configs/fsdp2.yaml), or give engine=")
+    if any(hasattr(p, "ds_id") for p in core.parameters()): # ZeRO-3 marks what it has partitioned
+        from trl.models.utils import unwrap_model_for_generation
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model: yield model
+        return
+    shards = [m for m in core.modules() if isinstance(m, FSDPModule)]
+    for m in shards:
+        m.unshard()
+        m.set_reshard_after_forward(False, recurse=False) # a forward pass would take them to pieces again
+    try: yield core
+    finally:
+        for m in shards:
+            if m is not core: m.set_reshard_after_forward(plugin is None or plugin.reshard_after_forward, recurse=False) # the root's stays False, as FSDP2 has it
+            m.reshard()
+
+# %% ../nbs/41_policy.ipynb #abe77650
 from fastcore.basics import patch
 
 @patch
@@ -230,10 +258,11 @@ def get_batch_samples(self:PolicyTrainer, epoch_iterator, num_batches, device):
 def sample(self:PolicyTrainer, rows:list[dict])->list[list[Rollout]]:
     "K scored samples of each row, in one engine call."
     a = self.policy_args
-    engine = self.source or LocalEngine(self.accelerator.unwrap_model(self.model), self.tokenizer, batch_size=a.rollout_batch_size, weights=f"step-{self.state.global_step}")
-    found = engine.generate([r["prompt"] for r in rows], n=a.rloo_k, max_new_tokens=a.response_length, temperature=a.temperature,
-                            seed=a.seed*1_000_003 + self.state.global_step, stop=list(self.stop) or None) if rows else []
-    groups = [rollouts_of(row, cs, self.tokenizer, self.source is not None) for row, cs in zip(rows, found, strict=True)]
+    with nullcontext() if self.source else whole_weights(self) as model:
+        engine = self.source or LocalEngine(model, self.tokenizer, batch_size=a.rollout_batch_size, weights=f"step-{self.state.global_step}")
+        found = engine.generate([r["prompt"] for r in rows], n=a.rloo_k, max_new_tokens=a.response_length, temperature=a.temperature,
+                                seed=a.seed*1_000_003 + self.state.global_step, stop=list(self.stop) or None) if rows else []
+    groups = [rollouts_of(row, cs, self.tokenizer, self.source is not None, self.stop) for row, cs in zip(rows, found, strict=True)]
     self.score(groups)
     flat = [r for g in groups for r in g]
     if flat and all(r.why for r in flat): raise ValueError(f"all {len(flat)} samples of step {self.state.global_step} are without a score ({flat[0].why}): mend the tool, or look at the engine's errors")
@@ -272,7 +301,7 @@ def prepare(self:PolicyTrainer, groups:list[list[Rollout]])->dict:
     batch["ref"] = self.ask_reference(groups)
     return batch
 
-# %% ../nbs/41_policy.ipynb #18291f1a
+# %% ../nbs/41_policy.ipynb #4b1508f9
 @patch
 def ask_reference(self:PolicyTrainer, groups)->torch.Tensor:
     "(N,) the reference's log-probability of each sample, 0 when there is no KL term."
@@ -294,7 +323,7 @@ def reference_logps(self:PolicyTrainer, batch)->torch.Tensor:
 def group_logps(self:PolicyTrainer, model, batch):
     "Log-probabilities of a micro-batch; the first one decides whether prompts can be shared."
     if self.shared is None:
-        alone = self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
+        alone = self.accelerator.num_processes == 1 and not (self.args.gradient_checkpointing or self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.shared = alone and self.can_share(model, batch)
     return group_logps(model, batch, self.policy_args.temperature, self.shared)
 
@@ -306,7 +335,7 @@ def can_share(self:PolicyTrainer, model, batch)->bool:
         except (TypeError, ValueError, AttributeError, RuntimeError) as e: log.info("prompts are not shared: %s", e); return False # a model without this cache
     return torch.allclose(*both, rtol=1e-3 if both[0].dtype == torch.float32 and not self.args.bf16 else 5e-2, atol=1e-3 if not self.args.bf16 else 5e-2)
 
-# %% ../nbs/41_policy.ipynb #abe77650
+# %% ../nbs/41_policy.ipynb #ed852027
 @patch
 def objective(self:PolicyTrainer, logps, batch)->tuple[torch.Tensor, dict]:
     "(N,) what is minimised for each sample, and (N,) values to log."
@@ -345,10 +374,11 @@ def evaluate(self:PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_key
     "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length; with `eval_k` samples of each, maj@k and pass@k."
     rows = self.eval_dataset.rows if eval_dataset is None else self.rows(eval_dataset)
     mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
-    engine = LocalEngine(self.accelerator.unwrap_model(self.model), self.tokenizer, batch_size=self.policy_args.rollout_batch_size, weights="evaluation")
     prompts, room, k = [r["prompt"] for r in mine], self.policy_args.response_length + self.answer_room(mine), self.policy_args.eval_k
-    found = engine.generate(prompts, max_new_tokens=room) if mine else []
-    drawn = engine.generate(prompts, n=k, max_new_tokens=room, temperature=self.policy_args.temperature, seed=self.policy_args.seed) if mine and k else [[]]*len(mine)
+    with whole_weights(self) as model:
+        engine = LocalEngine(model, self.tokenizer, batch_size=self.policy_args.rollout_batch_size, weights="evaluation")
+        found = engine.generate(prompts, max_new_tokens=room) if mine else []
+        drawn = engine.generate(prompts, n=k, max_new_tokens=room, temperature=self.policy_args.temperature, seed=self.policy_args.seed) if mine and k else [[]]*len(mine)
     names = ["score", "accuracy", "finished", "length", *([f"maj@{k}", f"pass@{k}"] if k else [])]
     sums = torch.zeros(len(names), dtype=torch.float64)
     verdicts = iter(self.verdicts([(row, c) for row, own, more in zip(mine, found, drawn, strict=True) for c in (*own, *more)]))
