@@ -97,7 +97,7 @@ class PolicyConfig(LabArguments, TrainingArguments):
     share_prompts:bool|None = None   # compute the prompt of a group once; None: where the model allows it
     max_importance:float = 2.0       # cap of the importance weight of samples from another engine
     num_evaluations:int = 0          # evaluations over the whole training, and (unless save_strategy is "no") checkpoints, the best of which is returned; 0: as eval_strategy says
-    eval_k:int = 0                   # samples of each evaluation row for maj@k and pass@k, beside the greedy answer
+    eval_k:int = 0                   # samples of each evaluation row for mean@k, maj@k and pass@k, beside the greedy answer
     disable_dropout:bool = True      # the policy that is trained is the one that was sampled
 
     def __post_init__(self):
@@ -371,7 +371,7 @@ def keep(self:PolicyTrainer, group:list[Rollout], most:int=50):
 
 @patch
 def evaluate(self:PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-    "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length; with `eval_k` samples of each, maj@k and pass@k."
+    "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length; with `eval_k` samples of each, the share that passed, maj@k and pass@k."
     rows = self.eval_dataset.rows if eval_dataset is None else self.rows(eval_dataset)
     mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
     prompts, room, k = [r["prompt"] for r in mine], self.policy_args.response_length + self.answer_room(mine), self.policy_args.eval_k
@@ -379,12 +379,12 @@ def evaluate(self:PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_key
         engine = LocalEngine(model, self.tokenizer, batch_size=self.policy_args.rollout_batch_size, weights="evaluation")
         found = engine.generate(prompts, max_new_tokens=room) if mine else []
         drawn = engine.generate(prompts, n=k, max_new_tokens=room, temperature=self.policy_args.temperature, seed=self.policy_args.seed) if mine and k else [[]]*len(mine)
-    names = ["score", "accuracy", "finished", "length", *([f"maj@{k}", f"pass@{k}"] if k else [])]
+    names = ["score", "accuracy", "finished", "length", *([f"mean@{k}", f"maj@{k}", f"pass@{k}"] if k else [])]
     sums = torch.zeros(len(names), dtype=torch.float64)
     verdicts = iter(self.verdicts([(row, c) for row, own, more in zip(mine, found, drawn, strict=True) for c in (*own, *more)]))
     for (c,), more in zip(found, drawn):
         greedy, right = next(verdicts), [next(verdicts)[1] for _ in more]
-        votes = [maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
+        votes = [sum(right)/k, maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
         sums += torch.tensor([*greedy, float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
     sums = self.accelerator.reduce(sums.float().to(self.args.device), "sum")/max(1, len(rows))
     metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(names, sums.tolist())}
