@@ -73,7 +73,7 @@ class Sentiment:
         bar:float=0.525,              # score that passes
         with_prompt:bool=False,       # judge prompt and response together
         max_length:int=20_000,        # characters that are still read
-        max_words:int=1000,           # words that are still left out one by one
+        max_words:int=300,            # words that are still left out one by one
     ):
         for name, value, known in (("direction", direction, ("positive", "negative")), ("credit", credit, ("valence", "leave_one_out")), ("norm", norm, ("compound", "length"))):
             if value not in known: raise ValueError(f"Sentiment: {name}={value!r}; use {' or '.join(map(repr, known))}")
