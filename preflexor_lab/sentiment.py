@@ -356,13 +356,13 @@ def review_rows(
         if (found := given or next((c for c in usual if c in rows[0][0]), None)) in rows[0][0]: return found
         raise ValueError(f"{path} has no column {given or ' or '.join(usual[:3])!r}; it has {', '.join(map(repr, rows[0][0]))}. Name yours with {name}=")
     text, rating = column(text, _TEXT, "text"), column(rating, _RATING, "rating")
-    out = []
+    out, parts = [], {part for _, part in rows}
     for i, (r, part) in enumerate(rows, 1):
         said, value = r.get(text), r.get(rating)
         try: value = _NAMED[value.strip().lower()] if isinstance(value, str) and value.strip().lower() in _NAMED else float(value)
         except (TypeError, ValueError): raise ValueError(f"{path}, row {i}: {rating!r} is {value!r}, neither a number nor one of {', '.join(_NAMED)}") from None
         if not isinstance(said, str) or not said.strip() or not math.isfinite(value): raise ValueError(f"{path}, row {i}: needs a text and a finite rating, got {said!r:.60} and {value!r}")
-        own = "test" if part == "test" else "valid" if part in ("valid", "validation") else hash_split(said, test=0.0) if part and any(p == "test" for _, p in rows[-1:]+rows[:1]) else hash_split(said)
+        own = {"test": "test", "valid": "valid", "validation": "valid"}.get(part) or hash_split(said, 0.0 if "test" in parts else 0.15, 0.0 if parts & {"valid", "validation"} else 0.05)
         out.append(dict(id=str(r.get("id", i)), text=said, rating=value-middle, split=own))
     if {r["rating"] for r in out} <= {0.0, 1.0}: out = [dict(r, rating=2*r["rating"]-1) for r in out]
     out = [r for r in out if split in (None, r["split"])]
