@@ -148,13 +148,14 @@ def _formula(text):
     return Counter({e: sum(int(n or 1) for f, n in re.findall(r"([A-Z][a-z]?)(\d*)", text) if f == e) for e, _ in re.findall(r"([A-Z][a-z]?)(\d*)", text)}), re.sub(r"[A-Za-z]\d*", "", text)
 
 def check_targets(
-    targets:Mapping, # property -> (low, high) with None for no bound, a count, or a formula
+    targets:Mapping, # property -> (low, high) with None for no bound, a count, or a formula; None asks for nothing
 )->dict:             # property -> (low, high), or the formula
     "Targets in one form; raises ValueError that names the property, what was given and what is wanted."
     if not isinstance(targets, Mapping): raise ValueError(f"targets must map properties to bounds, got {type(targets).__name__}: {str(targets)[:60]!r}")
     out = {}
     number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
     for name, want in targets.items():
+        if want is None: continue # a column of a dataset that this row leaves empty
         if name == "formula":
             if not isinstance(want, str) or not _FORMULA.fullmatch(want): raise ValueError(f"target 'formula' must be a formula such as 'C9H8O4', got {want!r}")
         elif name not in COUNTS + MEASURES: raise ValueError(f"there is no property {name!r}; targets may name formula, {', '.join(COUNTS + MEASURES)}")
@@ -190,9 +191,12 @@ class Molecule:
 
     def _wanted(self, prompt, item):
         "Targets and the reference's identity; raises ValueError when the item cannot be judged."
-        targets = check_targets({**self.targets, **(getattr(item, "meta", None) or {}).get("targets", {})})
+        field = item.get if isinstance(item, Mapping) else lambda name: getattr(item, name, None) # a dataset's row, or an item
+        meta = field("meta") or {}
+        if not isinstance(meta, Mapping): raise ValueError(f"the item's meta must be a mapping, got {type(meta).__name__}: {str(meta)[:60]!r}")
+        targets = {**self.targets, **check_targets(meta.get("targets") or {})}
         if not self.match: return targets, ""
-        want = getattr(item, "answer", None) or self.references.get(prompt)
+        want = field("answer") or self.references.get(prompt)
         if not want: raise ValueError(f"there is no reference for the prompt {prompt[:60]!r}")
         mol, faults, _ = parse_smiles(want.strip())
         if mol is None: raise ValueError(f"the reference {want[:60]!r} is no molecule: {faults[0][2]}")
@@ -216,7 +220,7 @@ class Molecule:
         from rdkit import rdBase
         try:
             with rdBase.BlockLogs(): targets, identity = self._wanted(prompt, item)
-        except (ValueError, AttributeError, TypeError) as e: return Certificate(0.0, False, error=f"molecule: {e}")
+        except ValueError as e: return Certificate(0.0, False, error=f"molecule: {e}")
         where = find_smiles(response)
         if where is None:
             why = "no SMILES in the answer: write it alone on the last line, behind 'SMILES:' or in a ```smiles block"

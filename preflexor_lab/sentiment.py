@@ -177,7 +177,7 @@ class Classifier:
         n = model.config.num_labels
         self.weights = label_weights([model.config.id2label.get(i, f"LABEL_{i}") for i in range(n)], weights)
         self.model, self.tokenizer = model if device is None else model.to(device), tokenizer
-        self.window = window or min(512, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 512)
+        self.window = window or min(512, tokenizer.model_max_length, (getattr(model.config, "max_position_embeddings", None) or 514)-2) # RoBERTa and its kin lose two positions to padding
         self.credit, self.steps, self.bar, self.with_prompt, self.max_length, self.batch_size = credit, steps, bar, with_prompt, max_length, batch_size
 
 # %% ../nbs/36_sentiment.ipynb #65ebd705
@@ -224,6 +224,7 @@ def _read(self:Classifier, texts, credit):
     enc = self.tokenizer(list(texts), truncation=True, max_length=self.window, return_overflowing_tokens=True, return_offsets_mapping=True, return_special_tokens_mask=True, padding=True, return_tensors="pt")
     offsets, owner, special = enc.pop("offset_mapping"), enc.pop("overflow_to_sample_mapping").tolist(), enc.pop("special_tokens_mask").bool()
     device = next(self.model.parameters()).device
+    if enc["input_ids"].shape[1] == 0: return [[0.0, []] for _ in texts] # the tokenizer keeps nothing of them
     content = (enc["attention_mask"].bool() & ~special & (offsets[..., 1] > offsets[..., 0])).to(device)
     out, size = [[0.0, []] for _ in texts], Counter()
     for i, n in zip(owner, content.sum(1).tolist()): size[i] += n
@@ -235,11 +236,11 @@ def _read(self:Classifier, texts, credit):
                 with torch.no_grad(): z, shares = self._odds(inputs), None
             else: z, shares = self._left_out(inputs, content[part]) if credit == "leave_one_out" else self._gradients(inputs, 1 if credit == "gradient" else self.steps)
             for r, i in enumerate(owner[part]):
+                if not inputs["attention_mask"][r].any(): continue # nothing to read: undecided
                 share = content[at+r].sum().item()/max(1, size[i])
                 if size[i] == 0: out[i][0] += z[r].item()/owner.count(i)
                 out[i][0] += share*z[r].item()
                 if credit: out[i][1] += [(*offsets[at+r, t].tolist(), share*shares[r, t].item()) for t in content[at+r].nonzero().flatten().tolist()]
-    if bad := next((t for t, (z, _) in zip(texts, out) if not math.isfinite(z)), None): raise ValueError(f"the classifier's output is not finite for {bad[:40]!r}")
     return out
 
 
@@ -247,8 +248,10 @@ def _read(self:Classifier, texts, credit):
 # %% ../nbs/36_sentiment.ipynb #8b1a46df
 @patch
 def polarities(self:Classifier, texts:Sequence[str])->list[float]:
-    "One polarity in [-1, 1] a text: twice the score, less one."
-    return [math.tanh(z/2) for z, _ in self._read(texts, "")] if len(texts) else []
+    "One polarity in [-1, 1] a text: twice the score, less one; raises ValueError when the model's output is not finite."
+    out = [math.tanh(z/2) for z, _ in self._read(texts, "")] if len(texts) else []
+    if bad := [t for t, p in zip(texts, out) if not math.isfinite(p)]: raise ValueError(f"the classifier's output is not finite for {bad[0][:40]!r}; look at its weights")
+    return out
 
 @patch
 def polarity(self:Classifier, text:str)->float:
@@ -263,9 +266,14 @@ def grade_texts(self:Classifier, prompts:Sequence[str], responses:Sequence[str])
         said = response if self.with_prompt else split_sections(response).answer
         why = "an empty answer has no sentiment" if not said.strip() else f"an answer of {len(said):,} characters; at most {self.max_length:,} are read" if len(said) > self.max_length else ""
         if why: out[i] = Certificate(0.0, False, (Span(0, len(response), -1.0, why),), why)
-        else: todo.append((i, prompt[-self.max_length:] if self.with_prompt else "", said.encode("utf-8", "replace").decode(), 0 if self.with_prompt else response.rfind(said)))
+        else:
+            before, clean = (t.encode("utf-8", "replace").decode() for t in (prompt[-self.max_length:] if self.with_prompt else "", said)) # tokenizers refuse half of a surrogate pair
+            todo.append((i, before, clean, 0 if self.with_prompt else response.rfind(said)))
     read = self._read([before+said for _, before, said, _ in todo], self.credit) if todo else []
     for (i, before, said, at), (z, shares) in zip(todo, read):
+        if not math.isfinite(z):
+            out[i] = Certificate(0.0, False, error=f"classifier: its output is {z} for {said[:40]!r}")
+            continue
         spans = tuple(Span(at+max(0, a-len(before)), at+b-len(before), math.tanh(x/2), f"{(before+said)[a:b]!r:.40} {x:+.3f} of the log-odds") for a, b, x in shares if b > len(before) and x)
         score = (1+math.tanh(z/2))/2
         out[i] = Certificate(score, score > self.bar, spans, f"log-odds {z:+.3f}")
