@@ -49,7 +49,7 @@ def find_smiles(
 
 # %% ../nbs/35_molecules.ipynb #195b3c86
 _PIECE = re.compile(r"(?P<atom>\[[^\[\]\s]*\]|Br|Cl|[BCNOPSFIbcnops*])|(?P<ring>%\(\d{1,5}\)|%\d\d|\d)|(?P<open>\()|(?P<close>\))|(?P<other>->|<-|[-=#$:~/\\.])")
-_TOO_LARGE = re.compile(r"\d{4}|H\d{2}")
+_TOO_LARGE = re.compile(r"\d{4}|(?<!@O)(?<!@T)H\d{2}") # @OH12 and @TH1 are kinds of chirality
 
 def scan_smiles(
     smiles:str, # one line
@@ -109,19 +109,20 @@ def parse_smiles(
     atoms, rings, faults = scan_smiles(smiles)
     if faults: return None, faults, False
     options = Chem.SmilesParserParams()
-    options.sanitize = options.removeHs = options.allowCXSMILES = options.parseName = False
+    options.allowCXSMILES = options.parseName = False
     with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as log:
         try:
+            if (mol := Chem.MolFromSmiles(smiles, options)) is not None: return mol, [], True
+            options.sanitize = options.removeHs = False
             mol = Chem.MolFromSmiles(smiles, options)
             if mol is None: return None, _syntax_fault(log.messages, smiles, atoms, rings), False
             if mol.GetNumAtoms() != len(atoms): atoms = [(0, len(smiles))]*mol.GetNumAtoms() # never met; then the whole string is the place
             for p in Chem.DetectChemistryProblems(mol):
                 which = p.GetAtomIndices() if hasattr(p, "GetAtomIndices") else (p.GetAtomIdx(),)
                 faults += [(*atoms[i], p.Message()) for i in which]
-            if faults: return None, list(dict.fromkeys(faults)), True
-            Chem.SanitizeMol(mol)
-            return Chem.RemoveHs(mol), [], True
-        except (RuntimeError, ValueError) as e: # a broken invariant or a failed sanitisation inside RDKit: it will not build this molecule
+            if not faults: faults = [(0, len(smiles), "RDKit cannot sanitise it: " + re.sub(r"^\[[\d:]+\] ", "", (log.messages.strip().splitlines() or ["no reason given"])[-1]))]
+            return None, list(dict.fromkeys(faults)), True
+        except RuntimeError as e: # an invariant of RDKit is broken: it will not build this molecule
             return None, [(0, len(smiles), f"RDKit refuses it: {str(e).strip().splitlines()[0]:.80}")], True
 
 # %% ../nbs/35_molecules.ipynb #22f1bbf6
