@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'LONGEST_WAIT', 'UNKNOWN_ID', 'EngineError', 'GenerationParams', 'sequence_seed', 'find_stop', 'classify',
-           'wait_seconds', 'read_choice', 'run_async', 'all_alike', 'EndpointEngine', 'request', 'ask', 'ask_all',
-           'only_model', 'replay_key', 'ReplayEngine', 'Recorder', 'record']
+           'wait_seconds', 'sent_ids', 'read_choice', 'run_async', 'all_alike', 'EndpointEngine', 'request', 'ask',
+           'ask_all', 'only_model', 'replay_key', 'ReplayEngine', 'Recorder', 'record']
 
 # %% ../nbs/09_endpoint.ipynb #88967c21
 import asyncio, hashlib, json, logging, os, random, re, time
@@ -118,6 +118,14 @@ def wait_seconds(
 # %% ../nbs/09_endpoint.ipynb #d941f4e2
 UNKNOWN_ID = -1 # stands for a token whose id the server did not tell
 
+def sent_ids(
+    choice,        # one choice of the protocol's answer
+    tokens,        # texts of its tokens, as its log-probabilities name them
+)->tuple|None:     # ids, or None when the server did not tell them
+    "Token ids, which vLLM sends when `return_token_ids` is asked for, or as texts `token_id:17` for `return_tokens_as_token_ids`."
+    ids = getattr(choice, "token_ids", None) or [int(t[9:]) if re.fullmatch(r"token_id:\d+", str(t)) else None for t in tokens or ()]
+    return tuple(ids) if ids and None not in ids else None
+
 def read_choice(
     choice,                  # one choice of the protocol's answer, chat or text
     usage,                   # its usage block, or None
@@ -125,7 +133,7 @@ def read_choice(
     seed:int=0,              # of this sequence
     engine_id:str="",        # who made it
 )->Completion:               # failed when nothing usable came
-    "A completion from one answer; logps only when the server sent them."
+    "A completion from one answer; logps and ids only when the server sent them, its stop string's among them."
     message = getattr(choice, "message", None)
     text = (message.content if message is not None else choice.text) or ""
     prompt_tokens, count = (getattr(usage, k, None) or 0 for k in ("prompt_tokens", "completion_tokens"))
@@ -134,10 +142,12 @@ def read_choice(
              else "" if text.strip() else f"the model returned nothing (finish reason: {choice.finish_reason})")
     if error: return Completion("", ids=(UNKNOWN_ID,)*count, finish_reason="error", error=error, seed=seed, engine_id=engine_id, prompt_tokens=prompt_tokens)
     sent = getattr(choice, "logprobs", None)
-    if message is not None: logps = [t.logprob for t in sent.content] if sent and sent.content else None
-    else: logps = sent.token_logprobs if sent and sent.token_logprobs else None
+    if message is not None: logps, tokens = ([getattr(t, k, None) for t in sent.content] if sent and sent.content else None for k in ("logprob", "token"))
+    else: logps, tokens = (getattr(sent, k, None) or None for k in ("token_logprobs", "tokens"))
+    ids = sent_ids(choice, tokens)
+    if ids and logps and len(ids) != len(logps): ids = None
     cut = find_stop(text, params.stop)
-    return Completion(text if cut < 0 else text[:cut], ids=(UNKNOWN_ID,)*(count if logps is None else len(logps)),
+    return Completion(text if cut < 0 else text[:cut], ids=ids or (UNKNOWN_ID,)*(count if logps is None else len(logps)),
                       logps=None if logps is None else tuple(logps), seed=seed, engine_id=engine_id, prompt_tokens=prompt_tokens,
                       finish_reason="length" if choice.finish_reason == "length" and cut < 0 else "stop")
 
@@ -171,7 +181,7 @@ class EndpointEngine:
         max_retries:int=5,            # tries after the first
         token_budget:int|None=None,   # prompt and completion tokens this engine may spend; None = no limit
         api:str="chat",               # "chat", or "completions" for plain text
-        logprobs:bool=False,          # ask for log-probabilities; not every server takes the question
+        logprobs:bool=False,          # ask for log-probabilities; not every server takes the question, and ids take extra=dict(return_token_ids=True)
         backoff:float=0.5,            # seconds of the first wait
         organization:str|None=None,   # sent to servers that bill by it
         extra:Mapping|None=None,      # further fields of every request; a value of None removes a field

@@ -151,7 +151,7 @@ def fit(
     class Step(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             step(state.global_step, state.max_steps)
-            if checkpoint_kind(trainer) and state.global_step % args.save_steps == 0: control.should_log = True # a running mean is not in a checkpoint
+            if checkpoint_kind(trainer) and state.global_step % state.save_steps == 0: control.should_log = True # a running mean is not in a checkpoint
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Step())
     if early is not None: trainer.add_callback(early)

@@ -148,12 +148,22 @@ class PolicyStage(LoopStage):
         s = self.spec
         options = stage_options(s, in_bfloat16(self.recipe.precision)) | dict(per_device_train_batch_size=s.batch_size * s.samples)
         common = dict(rloo_k=s.samples, response_length=self.recipe.eval.max_new_tokens, temperature=s.temperature, kl_coef=s.beta, rollout_batch_size=self.recipe.batch_size, group_by_length=False)
+        if s.evaluations:
+            common |= dict(num_evaluations=s.evaluations, save_strategy="steps")
         return make_arguments(cls, work.folder, **options | common | own, seed=work.seed, data_seed=work.seed)
 
     def trainer(self, model, work: Workspace):
         grade = self.task.teacher.grade
-        rows = [dict(prompt=i.prompt, item=i) for i in self.items()]
-        return PolicyTrainer(model, self.arguments(PolicyConfig, work), rows, work.tokenizer, lambda prompt, text, row: float(grade(row.item, text).passed))
+        tool = lambda prompt, text, row: float(grade(row.item, text).passed)
+        return PolicyTrainer(model, self.arguments(PolicyConfig, work), self.rows(self.items()), work.tokenizer, tool, eval_dataset=self.held_out())
+
+    def rows(self, items: list) -> list[dict]:
+        "The trainer's columns."
+        return [dict(prompt=i.prompt, item=i) for i in items]
+
+    def held_out(self) -> list[dict] | None:
+        "Validation rows, where checkpoints are chosen."
+        return self.rows(self.task.validation()) if self.spec.evaluations else None
 
     def config(self, work, engine):
         return self  # its own `train` takes the place of a config's
@@ -173,9 +183,12 @@ class LatroStage(PolicyStage):
 
     def trainer(self, model, work: Workspace):
         grade = self.task.teacher.grade
-        rows = [dict(queries=i.prompt, responses=" " + i.answer, groundtruth=i.answer, item=i) for i in self.items()]
         args = self.arguments(LaTROConfig, work, sft_weight=self.spec.sft_weight)
-        return LaTROTrainer(model, args, rows, work.tokenizer, grade=lambda row, text: grade(row["item"], text).score >= 0.5)
+        return LaTROTrainer(model, args, self.rows(self.items()), work.tokenizer, eval_dataset=self.held_out(), grade=lambda row, text: grade(row["item"], text).passed)
+
+    def rows(self, items: list) -> list[dict]:
+        "Questions and answers alone."
+        return [dict(queries=i.prompt, responses=" " + i.answer, groundtruth=i.answer, item=i) for i in items]
 
 # %% ../nbs/58_loops.ipynb #5b359e1e
 LOOPS = dict(sft=SFTStage, eft=EFTStage, self_reward=SelfRewardStage, spin=SpinStage, latro=LatroStage, rloo=PolicyStage)

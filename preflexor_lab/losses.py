@@ -200,7 +200,7 @@ def chunked_logps(
 
 # %% ../nbs/03_losses.ipynb #51269192
 def _unwrap(model):
-    "The model inside DDP, FSDP or torch.compile."
+    "The model inside DDP, FSDP, DeepSpeed or torch.compile."
     while True:
         inner = getattr(model, '_orig_mod', None) or getattr(model, 'module', None)
         if not isinstance(inner, nn.Module): return model
@@ -261,7 +261,7 @@ class _Scorer:
         hidden, labels = hidden[:,-t:], self.labels[:,1:].to(hidden.device)   # prompt-learning adapters prepend virtual tokens
         counts, out = labels != -100, hidden.new_zeros((b, t), dtype=_wide(hidden))
         h, y = hidden[:,:-1][counts], labels[counts]
-        if matrix := _matrix(self.head):                                      # asked for here, where FSDP has gathered it
+        if matrix := _matrix(self.head):                                      # asked for here, where FSDP or ZeRO-3 has gathered it
             (weight, bias), shape = matrix, self.shape
             x = chunked_logps(h.to(weight.device), weight, y.to(weight.device), bias, temperature=shape.temperature, scale=shape.scale, softcap=shape.softcap, **self.tiles)
         else: x = _module_logps(self.forward, h, y, self.shape, max(1, min(self.tiles['chunk_tokens'], KEEP_LOGITS//self.vocab)))
@@ -278,7 +278,7 @@ class _Scorer:
 
 # %% ../nbs/03_losses.ipynb #fc4e59ee
 def token_logps(
-    model,                           # causal language model: bare, PEFT, DDP, FSDP or compiled
+    model,                           # causal language model: bare, PEFT, DDP, FSDP, DeepSpeed or compiled
     input_ids:torch.Tensor,          # (B, T) token ids
     attention_mask:torch.Tensor,     # (B, T) 1 on tokens, 0 on pads
     labels:torch.Tensor,             # (B, T) the token to score at each position, -100 where none counts
@@ -293,8 +293,6 @@ def token_logps(
     inner = _unwrap(model)
     head = inner.get_output_embeddings() if hasattr(inner, 'get_output_embeddings') else None
     if head is None: raise ValueError(f"{type(inner).__name__} has no output embeddings (language-model head): give a causal language model")
-    if hasattr(getattr(head, 'weight', None), 'ds_id'):
-        raise ValueError("the head is partitioned by DeepSpeed ZeRO-3, which token_logps cannot tile: use ZeRO-2 or FSDP")
     extra = {}
     if attention_mask.shape[1] and not bool(attention_mask[:,0].all()): # left padding: count positions from the first real token
         extra['position_ids'] = (attention_mask.long().cumsum(-1)-1).clamp(min=0)

@@ -4,21 +4,24 @@
 
 # %% auto #0
 __all__ = ['log', 'group_batch', 'group_logps', 'group_advantages', 'PolicyConfig', 'Prompts', 'prompt_rows', 'Rollout',
-           'rollouts_of', 'PolicyTrainer']
+           'rollouts_of', 'PolicyTrainer', 'whole_weights']
 
 # %% ../nbs/41_policy.ipynb #5700b459
 import copy, logging, math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import torch
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.utils.data import Dataset
 from transformers import DynamicCache, TrainingArguments
 
+from .evaluate import answer_text, maj_at_k
 from .generate import EngineError, LocalEngine, render_prompt
-from .losses import _unwrap, rloo_advantages, token_logps
+from .losses import _unwrap, token_logps
 from .records import Certificate, Completion
 from .sft import LabArguments, LabTrainer, _Masked, columns, pad_rows, pad_token
 
@@ -83,6 +86,7 @@ def group_advantages(
 @dataclass
 class PolicyConfig(LabArguments, TrainingArguments):
     "Options of the policy-gradient loop; raises ValueError on values out of range."
+    least_samples:ClassVar[int] = 2  # of each prompt
     rloo_k:int = 8                   # samples of each prompt
     rollout_batch_size:int = 64      # sequences decoded together
     response_length:int = 256        # tokens of a sample
@@ -92,14 +96,19 @@ class PolicyConfig(LabArguments, TrainingArguments):
     logging_steps:float = 5          # 500 in TrainingArguments
     share_prompts:bool|None = None   # compute the prompt of a group once; None: where the model allows it
     max_importance:float = 2.0       # cap of the importance weight of samples from another engine
+    num_evaluations:int = 0          # evaluations over the whole training, and (unless save_strategy is "no") checkpoints, the best of which is returned; 0: as eval_strategy says
+    eval_k:int = 0                   # samples of each evaluation row for maj@k and pass@k, beside the greedy answer
     disable_dropout:bool = True      # the policy that is trained is the one that was sampled
 
     def __post_init__(self):
-        for name, least in (("rloo_k", 2), ("rollout_batch_size", 1), ("response_length", 1)):
-            if getattr(self, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}" + (": a sample is compared with its siblings" if name == "rloo_k" else ""))
+        for name, least in (("rloo_k", self.least_samples), ("rollout_batch_size", 1), ("response_length", 1), ("num_evaluations", 0), ("eval_k", 0)):
+            if getattr(self, name) < least: raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}" + (": a sample is compared with its siblings" if name == "rloo_k" and least > 1 else ""))
         if not self.temperature > 0: raise ValueError(f"temperature must be above 0, got {self.temperature}: greedy samples of a group are all equal")
         if self.kl_coef < 0: raise ValueError(f"kl_coef must be at least 0, got {self.kl_coef}")
         if self.max_importance < 1: raise ValueError(f"max_importance must be at least 1, got {self.max_importance}")
+        if self.num_evaluations:
+            self.eval_strategy, self.eval_steps = "steps", 1/self.num_evaluations if self.num_evaluations > 1 else 0.999
+            if self.save_strategy != "no": self.save_strategy, self.save_steps, self.load_best_model_at_end, self.metric_for_best_model, self.greater_is_better = "steps", self.eval_steps, True, "eval_accuracy", True
         super().__post_init__()
         if self.per_device_train_batch_size % self.rloo_k: raise ValueError(f"per_device_train_batch_size={self.per_device_train_batch_size} counts samples and must be a multiple of rloo_k={self.rloo_k}: groups are not split")
 
@@ -141,14 +150,18 @@ def rollouts_of(
     completions:list[Completion],# samples of its prompt
     tokenizer,                   # for engines that do not tell token ids
     foreign:bool=False,          # they come from another engine, whose log-probabilities matter
+    stop:tuple=(),               # strings that end a sample
 )->list[Rollout]:
-    "Samples with their token ids; raises EngineError when a foreign engine gave no log-probabilities."
+    "Samples with their token ids; raises EngineError when a foreign engine gave no log-probabilities, or no ids where samples may end in a stop string."
     out = []
     for c in completions:
         ids = list(c.ids)
         if foreign and not c.failed:
-            if c.logps is None: raise EngineError("the endpoint returned no log-probabilities, which rollouts from another engine need (transformers serve has none): serve with vLLM, or sample locally")
-            if any(i < 0 for i in ids): ids = tokenizer(c.text, add_special_tokens=False)["input_ids"] + ([tokenizer.eos_token_id] if c.finish_reason == "stop" and len(c.logps) > len(tokenizer(c.text, add_special_tokens=False)["input_ids"]) else [])
+            if c.logps is None: raise EngineError("the endpoint returned no log-probabilities, which rollouts from another engine need (transformers serve has none): serve with vLLM and give EndpointEngine logprobs=True, or sample locally")
+            if any(i < 0 for i in ids):
+                if stop: raise EngineError("the endpoint told no token ids, and its text does not say which tokens ended a sample: give EndpointEngine extra=dict(return_token_ids=True) (vLLM), or sample locally")
+                ids = list(tokenizer(c.text, add_special_tokens=False)["input_ids"])
+                if c.finish_reason == "stop" and len(c.logps) > len(ids): ids.append(tokenizer.eos_token_id)
         ok = not c.failed and len(ids) > 0 and (not foreign or len(ids) == len(c.logps))
         why = "" if ok else c.error or ("the text reads as other tokens than the endpoint sampled" if foreign and ids else "nothing was sampled")
         out.append(Rollout(row, c, ids if ok else [tokenizer.eos_token_id], ok and c.finish_reason == "stop", why=why, sampled_logp=sum(c.logps) if ok and foreign else None))
@@ -179,6 +192,7 @@ class PolicyTrainer(LabTrainer):
         super().__init__(model, args, self.collate, train, held, processing_class, callbacks, optimizers)
         adapted = isinstance(model, PeftModel)
         if ref_model is model: raise ValueError("ref_model is the model itself: leave it out, a frozen copy is made")
+        if args.kl_coef and not adapted and any(hasattr(p, "ds_id") for p in (model if ref_model is None else ref_model).parameters()): raise ValueError("the reference would be weights that ZeRO-3 has partitioned, which only the trained model can gather: train an adapter, set kl_coef=0, or use configs/fsdp2.yaml")
         self.ref = None if args.kl_coef == 0 or (adapted and ref_model is None) else (ref_model if ref_model is not None else copy.deepcopy(model)).requires_grad_(False).eval()
 
     def rows(self, data)->list[dict]:
@@ -203,6 +217,28 @@ class PolicyTrainer(LabTrainer):
         return core, core.disable_adapter()
 
 # %% ../nbs/41_policy.ipynb #ca07413b
+@contextmanager
+def whole_weights(
+    trainer, # with model, model_wrapped and accelerator
+):           # the model to sample from
+    "The unwrapped model, its weights whole on this process while inside; every process must come in together. Raises ValueError under FSDP1."
+    core, plugin = trainer.accelerator.unwrap_model(trainer.model), getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    if isinstance(trainer.model_wrapped, FullyShardedDataParallel): raise ValueError("sampling from weights sharded by FSDP1 is not supported: set fsdp_version to 2 (configs/fsdp2.yaml), or give engine=")
+    if any(hasattr(p, "ds_id") for p in core.parameters()): # ZeRO-3 marks what it has partitioned
+        from trl.models.utils import unwrap_model_for_generation
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model: yield model
+        return
+    shards = [m for m in core.modules() if isinstance(m, FSDPModule)]
+    for m in shards:
+        m.unshard()
+        m.set_reshard_after_forward(False, recurse=False) # a forward pass would take them to pieces again
+    try: yield core
+    finally:
+        for m in shards:
+            if m is not core: m.set_reshard_after_forward(plugin is None or plugin.reshard_after_forward, recurse=False) # the root's stays False, as FSDP2 has it
+            m.reshard()
+
+# %% ../nbs/41_policy.ipynb #abe77650
 from fastcore.basics import patch
 
 @patch
@@ -222,10 +258,11 @@ def get_batch_samples(self:PolicyTrainer, epoch_iterator, num_batches, device):
 def sample(self:PolicyTrainer, rows:list[dict])->list[list[Rollout]]:
     "K scored samples of each row, in one engine call."
     a = self.policy_args
-    engine = self.source or LocalEngine(self.accelerator.unwrap_model(self.model), self.tokenizer, batch_size=a.rollout_batch_size, weights=f"step-{self.state.global_step}")
-    found = engine.generate([r["prompt"] for r in rows], n=a.rloo_k, max_new_tokens=a.response_length, temperature=a.temperature,
-                            seed=a.seed*1_000_003 + self.state.global_step, stop=list(self.stop) or None) if rows else []
-    groups = [rollouts_of(row, cs, self.tokenizer, self.source is not None) for row, cs in zip(rows, found, strict=True)]
+    with nullcontext() if self.source else whole_weights(self) as model:
+        engine = self.source or LocalEngine(model, self.tokenizer, batch_size=a.rollout_batch_size, weights=f"step-{self.state.global_step}")
+        found = engine.generate([r["prompt"] for r in rows], n=a.rloo_k, max_new_tokens=a.response_length, temperature=a.temperature,
+                                seed=a.seed*1_000_003 + self.state.global_step, stop=list(self.stop) or None) if rows else []
+    groups = [rollouts_of(row, cs, self.tokenizer, self.source is not None, self.stop) for row, cs in zip(rows, found, strict=True)]
     self.score(groups)
     flat = [r for g in groups for r in g]
     if flat and all(r.why for r in flat): raise ValueError(f"all {len(flat)} samples of step {self.state.global_step} are without a score ({flat[0].why}): mend the tool, or look at the engine's errors")
@@ -264,24 +301,29 @@ def prepare(self:PolicyTrainer, groups:list[list[Rollout]])->dict:
     batch["ref"] = self.ask_reference(groups)
     return batch
 
-# %% ../nbs/41_policy.ipynb #18291f1a
+# %% ../nbs/41_policy.ipynb #4b1508f9
 @patch
 def ask_reference(self:PolicyTrainer, groups)->torch.Tensor:
     "(N,) the reference's log-probability of each sample, 0 when there is no KL term."
     if self.policy_args.kl_coef == 0: return torch.zeros(sum(map(len, groups)))
     batch = self._prepare_inputs(group_batch([g[0].row["prompt_ids"] for g in groups], [[r.ids for r in g] for g in groups], self.pad_id))
+    return self.reference_logps(batch).sum(1).float().cpu()
+
+@patch
+def reference_logps(self:PolicyTrainer, batch)->torch.Tensor:
+    "(N, T) the reference's log-probability of each token of a batch on the device."
     model, context = self.reference()
     was = model.training
     model.eval()
     with torch.no_grad(), context, self.accelerator.autocast(): logps = self.group_logps(model, batch)
     model.train(was)
-    return logps.sum(1).float().cpu()
+    return logps
 
 @patch
 def group_logps(self:PolicyTrainer, model, batch):
     "Log-probabilities of a micro-batch; the first one decides whether prompts can be shared."
     if self.shared is None:
-        alone = self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
+        alone = self.accelerator.num_processes == 1 and not (self.args.gradient_checkpointing or self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.shared = alone and self.can_share(model, batch)
     return group_logps(model, batch, self.policy_args.temperature, self.shared)
 
@@ -293,7 +335,7 @@ def can_share(self:PolicyTrainer, model, batch)->bool:
         except (TypeError, ValueError, AttributeError, RuntimeError) as e: log.info("prompts are not shared: %s", e); return False # a model without this cache
     return torch.allclose(*both, rtol=1e-3 if both[0].dtype == torch.float32 and not self.args.bf16 else 5e-2, atol=1e-3 if not self.args.bf16 else 5e-2)
 
-# %% ../nbs/41_policy.ipynb #abe77650
+# %% ../nbs/41_policy.ipynb #ed852027
 @patch
 def objective(self:PolicyTrainer, logps, batch)->tuple[torch.Tensor, dict]:
     "(N,) what is minimised for each sample, and (N,) values to log."
@@ -329,18 +371,31 @@ def keep(self:PolicyTrainer, group:list[Rollout], most:int=50):
 
 @patch
 def evaluate(self:PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-    "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length."
+    "Greedy answers to the evaluation rows, scored by the tool: mean score, share passed, share finished, mean length; with `eval_k` samples of each, maj@k and pass@k."
     rows = self.eval_dataset.rows if eval_dataset is None else self.rows(eval_dataset)
     mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
-    engine = LocalEngine(self.accelerator.unwrap_model(self.model), self.tokenizer, batch_size=self.policy_args.rollout_batch_size, weights="evaluation")
-    found = engine.generate([r["prompt"] for r in mine], max_new_tokens=self.policy_args.response_length + self.answer_room(mine)) if mine else []
-    sums = torch.zeros(4, dtype=torch.float64)
-    for row, (c,) in zip(mine, found, strict=True): sums += torch.tensor([*self.verdict(row, c), float(c.finish_reason == "stop"), float(c.tokens)], dtype=torch.float64)
+    prompts, room, k = [r["prompt"] for r in mine], self.policy_args.response_length + self.answer_room(mine), self.policy_args.eval_k
+    with whole_weights(self) as model:
+        engine = LocalEngine(model, self.tokenizer, batch_size=self.policy_args.rollout_batch_size, weights="evaluation")
+        found = engine.generate(prompts, max_new_tokens=room) if mine else []
+        drawn = engine.generate(prompts, n=k, max_new_tokens=room, temperature=self.policy_args.temperature, seed=self.policy_args.seed) if mine and k else [[]]*len(mine)
+    names = ["score", "accuracy", "finished", "length", *([f"maj@{k}", f"pass@{k}"] if k else [])]
+    sums = torch.zeros(len(names), dtype=torch.float64)
+    verdicts = iter(self.verdicts([(row, c) for row, own, more in zip(mine, found, drawn, strict=True) for c in (*own, *more)]))
+    for (c,), more in zip(found, drawn):
+        greedy, right = next(verdicts), [next(verdicts)[1] for _ in more]
+        votes = [maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
+        sums += torch.tensor([*greedy, float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
     sums = self.accelerator.reduce(sums.float().to(self.args.device), "sum")/max(1, len(rows))
-    metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(("score", "accuracy", "finished", "length"), sums.tolist())}
+    metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(names, sums.tolist())}
     self.log(metrics)
     self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
     return metrics
+
+@patch
+def verdicts(self:PolicyTrainer, answers:list[tuple])->list[tuple[float, float]]:
+    "Score and pass of each (row, completion)."
+    return [self.verdict(row, c) for row, c in answers]
 
 @patch
 def verdict(self:PolicyTrainer, row, completion)->tuple[float, float]: # score, passed

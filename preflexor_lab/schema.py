@@ -83,12 +83,19 @@ class StageSpec(Strict):
     strategy_value: float | None = Field(None, description="self_reward: threshold's bar, top_bottom's k or length_controlled's rho")
     judgements: int = Field(1000, ge=2, description="eft: examples of judging, balanced over scores; as many answers of the model itself are trained beside them")
     sft_weight: float = Field(1.0, ge=0, description="latro: weight of the answer's own gradient; 0: the published code's default")
+    evaluations: int = Field(0, ge=0, description="latro, rloo: how often validation items are answered during training; the best of these checkpoints is the stage's result")
     thinking: bool = Field(True, description="sft: false trains on answers alone, without thinking")
     mix_previous: bool = Field(True, description="spin: train on the pairs of the last two iterations (rounds)")
     max_length: int = Field(512, ge=8)
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints from which a killed stage goes on; none: it trains again from its start")
     mask: MaskSpec = MaskSpec()
+
+    @model_validator(mode="after")
+    def _one_schedule(self):
+        if self.evaluations and self.checkpoint_every:
+            raise ValueError("a stage with evaluations keeps a checkpoint at each of them: leave checkpoint_every out")
+        return self
 
     @property
     def label(self) -> str:
@@ -103,10 +110,10 @@ class StageSpec(Strict):
 # settings that only some kinds of stages read
 _ONLY = dict(
     loss=("self_reward",), judge=("self_reward",), votes=("self_reward",), strategy=("self_reward",), strategy_value=("self_reward",), judgements=("eft",),
-    mix_previous=("spin",), sft_weight=("latro",), thinking=("sft",), eps=("exo", "self_reward"), beta=("orpo", "dpo", "exo", "spin", "self_reward", "latro", "rloo"), chosen=("orpo", "dpo", "exo", "sft"), rejected=("orpo", "dpo", "exo"),
+    mix_previous=("spin",), sft_weight=("latro",), evaluations=("latro", "rloo"), thinking=("sft",), eps=("exo", "self_reward"), beta=("orpo", "dpo", "exo", "spin", "self_reward", "latro", "rloo"), chosen=("orpo", "dpo", "exo", "sft"), rejected=("orpo", "dpo", "exo"),
 )
 
-
+# %% ../nbs/55_schema.ipynb #396b7ae7
 class EvalSpec(Strict):
     "What is measured on held-out items after every stage."
     items: int = Field(200, ge=1, description="held-out items")

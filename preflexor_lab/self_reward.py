@@ -285,13 +285,10 @@ class RewardDPOConfig(FinetuneConfig):
         if not pairs: raise ValueError(f"stage {work.name} has no pair to train on: {pairs.report['missing']}")
         loss = dict(loss_type=["exo_pair"], label_smoothing=self.eps) if self.loss_type == "exo_pair" else dict(loss_type=[self.loss_type])
         args = self.arguments(DPOConfig, work, beta=self.dpo_beta, max_length=self.max_seq_len, **loss, **(dict(max_steps=self.num_train_steps) if self.num_train_steps else {}))
-        work.trained = [dict(prompt=_asked(pairs, p), chosen=p.chosen, rejected=p.rejected) for p in pairs]
+        asked = {j.id: j.prompt for j in pairs.judged} # text or chat messages, as they were given
+        work.trained = [dict(prompt=asked[p.meta["prompt"]], chosen=p.chosen, rejected=p.rejected) for p in pairs]
         trainer = IterateTrainer(model, args, work.trained, processing_class=work.tokenizer, loss=loss_of(args), policy=self.policy)
         return fit(trainer, work.log_line, lambda done, total: work.context.step(total+done, 2*total), self.early())
-
-def _asked(pairs, pair):
-    "The prompt of a pair as it was given: text or chat messages."
-    return next(j.prompt for j in pairs.judged if j.id == pair.meta["prompt"])
 
 # %% ../nbs/51_self_reward.ipynb #8574f5ba
 @dataclass

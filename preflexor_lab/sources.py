@@ -163,6 +163,11 @@ class LabSource:
 
 # %% ../nbs/56_sources.ipynb #f784d2ed
 @patch
+def validation(self: LabSource, n: int = 100) -> list:
+    "Items to choose checkpoints on, never the test's."
+    return list(load_task("materials_lab", split="valid", n=n, hops=self.hops))
+
+@patch
 def measure_samples(self: LabSource, engine, label: str, sampled: bool) -> EvalResult:
     "Sampled answers: pass@k and maj@k, and (with `eval.judged`) how well the model judges them itself."
     e, result = self.recipe.eval, EvalResult([], [])
@@ -204,6 +209,10 @@ class CorpusSource(LabSource):
         self.held_out, _ = build_pairs(
             self.index, held_out, n=2 * self.recipe.eval.items, seed=0, k=1, split=self.recipe.eval.split, rejected_from="teacher", only_include_wrong_answers=False
         )
+
+    def validation(self, n: int = 100) -> list:
+        "Cloze questions on validation sections."
+        return list(load_task("cloze", path=self.index, split="valid", n=n))
 
     def own_teacher(self, wrong: bool):
         "Cloze questions on training sections."

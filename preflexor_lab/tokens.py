@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'THINK_START', 'THINK_END', 'REFLECT_START', 'REFLECT_END', 'ESCAPE', 'MARKERS', 'THINK_TAGS', 'Markers',
            'pair_up', 'Sections', 'find_markers', 'regions', 'without', 'split_sections', 'bare', 'other_sections',
-           'join_sections', 'extract_text', 'occurrence', 'neutralise', 'restore', 'map_markers', 'demote',
-           'register_markers', 'grow_embeddings']
+           'join_sections', 'extract_text', 'answer_span', 'occurrence', 'neutralise', 'restore', 'map_markers',
+           'demote', 'register_markers', 'grow_embeddings']
 
 # %% ../nbs/01_tokens.ipynb #6aef378f
 import json, logging, re
@@ -217,6 +217,20 @@ def extract_text(
     events = find_markers(text, ["it"], Markers({"it": (thinking_start, thinking_end)}))
     outer, _, _ = pair_up([e[3] for e in events])
     return text[events[outer[0][0]][1]:events[outer[0][1]][0]].strip() if outer else ""
+
+# %% ../nbs/01_tokens.ipynb #2a0936fa
+def answer_span(
+    text:str,       # model output
+    markers:Markers|Mapping=MARKERS, # the markers to use
+)->tuple[int, int]: # first character of the answer, and one past the last
+    "Where the answer stands, without the white space around it; empty, at the end of the text, when there is none."
+    said = split_sections(text, markers).answer
+    at = text.rfind(said) if said else len(text)
+    if at < 0: # loose markers stand in the middle of it: from the last closed section on
+        at = max((b for _, b, _, opening in find_markers(text, list(Markers(markers).pairs), markers) if not opening), default=0)
+        said = text[at:].rstrip()
+        at += len(said) - len(said := said.lstrip())
+    return at, at+len(said)
 
 # %% ../nbs/01_tokens.ipynb #c8227e49
 def occurrence(

@@ -263,7 +263,7 @@ def line_error(
     if right.strip() == facts[key]:
         if len(words) == 1: known[key] = int(words[0])
         return ""
-    if len(words) != 4 or words[2] != "=" or words[1] not in OPERATIONS or not words[0].isdigit() or not words[3].isdigit():
+    if len(words) != 4 or words[2] != "=" or words[1] not in OPERATIONS or not all(w.isdecimal() and len(w) < 9 for w in words[::3]):
         return f"the sheet says {key}= {facts[key]}"
     ref, _, operation = facts[key].partition(" ")
     if operation != words[1]: return f"the sheet says {key}= {facts[key]}"

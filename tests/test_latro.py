@@ -1,10 +1,8 @@
 "LaTRO in several processes, and on rows from a file."
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from launcher import launch
 
 WORKER = '''
 import json, os, sys
@@ -35,24 +33,12 @@ os._exit(0)
 '''
 
 
-def launch(folder, processes, samples):
-    import torch
-
-    folder.mkdir()
-    script = folder / "worker.py"
-    script.write_text(WORKER)
-    start = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run([*start, str(script), str(folder), str(samples)], capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(folder / "result.pt")
-
-
 def test_two_processes_update_as_one(tmp_path):
     "Two processes with two questions each take the step of one process with four, on the same samples, to a relative 1e-5."
     import torch
     from preflexor_lab.models import load_model, nano_path
 
-    one, two = launch(tmp_path / "one", 1, 16), launch(tmp_path / "two", 2, 8)
+    one, two = launch(WORKER, tmp_path / "one", 1, 16), launch(WORKER, tmp_path / "two", 2, 8)
     assert (one["world"], two["world"]) == (1, 2)
     start = load_model(str(nano_path("novice")), dtype=torch.float32).state_dict()
     moved = lambda run: torch.cat([(run["weights"][k] - start[k]).flatten() for k in start])

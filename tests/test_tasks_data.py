@@ -53,12 +53,23 @@ def test_gsm8k_every_reference_grades_itself(gsm):
         assert extract_number(i.answer) == Decimal(i.answer.split("####")[1].strip().replace(",", "")), i.id
 
 
+def test_gsm8k_no_wrong_answer_passes(gsm):
+    "The reference's own words with another number at the end, and another question's reference."
+    numbers = [extract_number(i.answer) for i in gsm]
+    for k, (i, n) in enumerate(zip(gsm, numbers)):
+        words = i.answer.rsplit("####", 1)[0]
+        assert not any(gsm.grade(i, words + f"#### {wrong:,}").passed for wrong in {n+1, n-1, n*1000, -n} - {n}), i.id
+        other = (k+1) % len(numbers)
+        assert gsm.grade(i, gsm[other].answer).passed == (numbers[other] == n), i.id
+
+
 @pytest.mark.parametrize("form", ["The answer is ${:,}.", "<|thinking|>9 or 10<|/thinking|>She has {:,} left.", r"So it is \boxed{{{}}}", "**Answer:** {:.2f} dollars", "#### {:,}", "2 + 2 = 4, so {}"])
 def test_gsm8k_ways_to_say_it(gsm, form):
     for i in gsm.take(400, seed=1):
         n = extract_number(i.answer)
         said = form.format(int(n) if n == int(n) and ".2f" not in form else n)
         assert gsm.grade(i, said).passed, said
+        if "{:,}" in form: assert gsm.grade(i, form.replace("{:,}", f"{n:,}".replace(",", " "))).passed, "groups of three digits with spaces"
         assert not gsm.grade(i, form.format(n+1 if ".2f" in form else int(n)+1)).passed
 
 

@@ -1,11 +1,9 @@
 """What no notebook can hold of the trainers: several processes, and canaries for what they rely on in transformers, TRL and accelerate."""
 import inspect
-import os
-import subprocess
-import sys
 from dataclasses import fields
 
 import pytest
+from launcher import launch
 
 WORKER = '''
 import os, sys, warnings
@@ -48,25 +46,11 @@ if world > 1:
 '''
 
 
-def launch(folder, processes, batch):
-    "Train SFT, ORPO and EXO for two steps in one or more gloo processes; weights and logs of rank 0."
-    import torch
-
-    folder.mkdir()
-    script = folder/"worker.py"
-    script.write_text(WORKER)
-    start = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run([*start, str(script), str(folder), str(batch)], capture_output=True, text=True, timeout=900,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(folder/"result.pt")
-
-
 def test_two_processes_train_as_one(tmp_path):
     "Two processes with two examples each equal one with four: weights, and metrics over both."
     import torch
 
-    one, two = launch(tmp_path/"one", 1, 4), launch(tmp_path/"two", 2, 2)
+    one, two = launch(WORKER, tmp_path/"one", 1, 4), launch(WORKER, tmp_path/"two", 2, 2)
     assert (one["world"], two["world"]) == (1, 2)
     for name, w in one["weights"].items():
         assert torch.allclose(w, two["weights"][name], atol=1e-6), name
