@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from .limits import TOO_LONG, refuse
 from .records import Certificate, Span
 from .tokens import split_sections
 
@@ -173,17 +174,18 @@ def check_targets(
 class Molecule:
     "Tool: is the answer a molecule, with the targets' properties, equal to the reference? Raises ValueError on a bad option, ImportError without RDKit."
     def __init__(self,
-        targets:Mapping|None=None,        # property -> (low, high), a count or a formula, see `check_targets`; those of `item.meta["targets"]` are added and go first
+        targets:Mapping|None=None,        # property -> (low, high), a count or a formula, see `check_targets`; those of `item.meta["targets"]`, or of a row's column `targets`, are added and go first
         match:str="",                     # "canonical" or "inchi": the molecule must equal the reference; "" asks for none
         references:Mapping[str,str]|None=None, # prompt -> SMILES, for calls without an item; else `item.answer`
         validity:float=0.5,               # share of the score for being a molecule, when something else is required too
-        max_length:int=1000,              # characters of a SMILES that is still read
+        longest:int=1000,                 # characters of a SMILES that is still read
+        characters:int=TOO_LONG,          # longest response that is judged
     ):
         if match not in ("", "canonical", "inchi"): raise ValueError(f"Molecule: match={match!r}; use 'canonical', 'inchi' or ''")
         if not 0 <= validity <= 1: raise ValueError(f"Molecule: validity={validity}; it is a share between 0 and 1")
-        if max_length < 1: raise ValueError(f"Molecule: max_length={max_length}; it must be at least 1")
+        if min(longest, characters) < 1: raise ValueError(f"Molecule: longest and characters must be at least 1, got {longest} and {characters}")
         need_rdkit()
-        self.targets, self.match, self.references, self.validity, self.max_length = check_targets(targets or {}), match, dict(references or {}), validity, max_length
+        self.targets, self.match, self.references, self.validity, self.longest, self.characters = check_targets(targets or {}), match, dict(references or {}), validity, longest, characters
 
     def _identity(self, mol):
         "What two equal molecules share."
@@ -195,7 +197,7 @@ class Molecule:
         field = item.get if isinstance(item, Mapping) else lambda name: getattr(item, name, None) # a dataset's row, or an item
         meta = field("meta") or {}
         if not isinstance(meta, Mapping): raise ValueError(f"the item's meta must be a mapping, got {type(meta).__name__}: {str(meta)[:60]!r}")
-        targets = {**self.targets, **check_targets(meta.get("targets") or {})}
+        targets = {**self.targets, **check_targets(meta.get("targets") or field("targets") or {})}
         if not self.match: return targets, ""
         want = field("answer") or self.references.get(prompt)
         if not want: raise ValueError(f"there is no reference for the prompt {prompt[:60]!r}")
@@ -222,14 +224,10 @@ class Molecule:
         try:
             with rdBase.BlockLogs(): targets, identity = self._wanted(prompt, item)
         except ValueError as e: return Certificate(0.0, False, error=f"molecule: {e}")
-        where = find_smiles(response)
-        if where is None:
-            why = "no SMILES in the answer: write it alone on the last line, behind 'SMILES:' or in a ```smiles block"
-            return Certificate(0.0, False, (Span(0, len(response), -1.0, why),), why)
+        if len(response) > self.characters: return refuse(response, f"a response of {len(response)} characters is longer than the limit of {self.characters}", self.characters)
+        if (where := find_smiles(response)) is None: return refuse(response, "no SMILES in the answer: write it alone on the last line, behind 'SMILES:' or in a ```smiles block")
         a, b = where
-        if b-a > self.max_length:
-            why = f"a SMILES of {b-a:,} characters; at most {self.max_length:,} are read"
-            return Certificate(0.0, False, (Span(a, b, -1.0, why),), why)
+        if b-a > self.longest: return refuse(response, f"a SMILES of {b-a} characters is longer than the limit of {self.longest}", a, b)
         mol, faults, grammar = parse_smiles(response[a:b])
         share = self.validity if targets or identity else 1.0
         if faults: return Certificate(share/2*grammar, False, tuple(Span(a+s, a+e, -1.0, why) for s, e, why in faults), faults[0][2])

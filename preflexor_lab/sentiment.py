@@ -19,6 +19,7 @@ from fastcore.basics import patch
 
 from .evaluate import wilson
 from .generate import evaluating
+from .limits import TOO_LONG, certify as certificates, refuse, rows_of
 from .records import Certificate, Span
 from .rewards import response_offsets, token_rewards
 from .tasks import SPLITS, hash_split, read_rows
@@ -72,15 +73,16 @@ class Sentiment:
         norm:str="compound",          # or "length"
         bar:float=0.525,              # score that passes
         with_prompt:bool=False,       # judge prompt and response together
-        max_length:int=20_000,        # characters that are still read
-        max_words:int=300,            # words that are still left out one by one
+        characters:int=TOO_LONG,      # longest response that is judged
+        words:int=300,                # most words that are left out one by one
     ):
         for name, value, known in (("direction", direction, ("positive", "negative")), ("credit", credit, ("valence", "leave_one_out")), ("norm", norm, ("compound", "length"))):
             if value not in known: raise ValueError(f"Sentiment: {name}={value!r}; use {' or '.join(map(repr, known))}")
         lexicon = {str(w).lower(): v for w, v in dict(lexicon or {}).items()}
         if bad := next((w for w, v in lexicon.items() if not isinstance(v, (int, float)) or not abs(v) <= 4), None): raise ValueError(f"Sentiment: the valence of {bad!r} is {lexicon[bad]!r}; it must be a number from -4 to 4")
         if not 0 <= bar <= 1: raise ValueError(f"Sentiment: bar={bar}; it must lie in [0, 1]")
-        self.direction, self.credit, self.lexicon, self.norm, self.bar, self.with_prompt, self.max_length, self.max_words = direction, credit, lexicon, norm, bar, with_prompt, max_length, max_words
+        if min(characters, words) < 1: raise ValueError(f"Sentiment: characters and words must be at least 1, got {characters} and {words}")
+        self.direction, self.credit, self.lexicon, self.norm, self.bar, self.with_prompt, self.characters, self.words = direction, credit, lexicon, norm, bar, with_prompt, characters, words
         word_valences("", self.lexicon)
 
     def _judge(self, text):
@@ -100,19 +102,17 @@ class Sentiment:
 
     def __call__(self, prompt:str, response:str, item:Any=None)->Certificate:
         "Certificate of the answer; a text that is too long, or empty, is refused with a score of 0."
+        if len(response) > self.characters: return refuse(response, f"a response of {len(response)} characters is longer than the limit of {self.characters}", self.characters)
         said = response if self.with_prompt else split_sections(response).answer
-        at = 0 if self.with_prompt else response.rfind(said) if said else 0
-        def refuse(why): return Certificate(0.0, False, (Span(0, len(response), -1.0, why),), why)
-        if not said.strip(): return refuse("an empty answer has no sentiment")
-        if len(said) > self.max_length: return refuse(f"an answer of {len(said):,} characters; at most {self.max_length:,} are read")
-        before = prompt[-self.max_length:] if self.with_prompt else ""
+        if not said.strip(): return refuse(response, "an empty answer has no sentiment")
+        at, before = (0, prompt[-self.characters:]) if self.with_prompt else (response.rfind(said), "")
         text, sign = before + said, 1.0 if self.direction == "positive" else -1.0
         polarity, words = self._judge(text)
         place = lambda a, b: (at+max(a-len(before), 0), at+b-len(before))
         own = [w for w in words if w[1] > len(before)]
         if self.credit == "valence": spans = [Span(*place(a, b), min(1.0, max(-1.0, sign*v/4)), f"{text[a:b]!r} {v:+.2f}") for a, b, v in own if v]
         else:
-            if len(own) > self.max_words: return refuse(f"an answer of {len(own):,} words; at most {self.max_words:,} are left out one by one")
+            if len(own) > self.words: return refuse(response, f"an answer of {len(own)} words is longer than the limit of {self.words} for leaving them out one by one")
             drops = [(a, b, sign*(polarity-self._judge(text[:a]+text[b:])[0])/2) for a, b, _ in own]
             spans = [Span(*place(a, b), min(1.0, max(-1.0, d)), f"without {text[a:b]!r}: {-d:+.3f}") for a, b, d in drops if d]
         score = (1+sign*polarity)/2
@@ -162,12 +162,12 @@ class Classifier:
         bar:float=0.5,            # score that must be exceeded to pass
         with_prompt:bool=False,   # judge prompt and response together
         window:int|None=None,     # tokens the model reads at once; None: its limit, at most 512
-        max_length:int=20_000,    # characters that are still read
+        characters:int=TOO_LONG,  # longest response that is judged
         batch_size:int=16,        # rows in one forward pass
         device=None,              # where to run; None: where the model is
     ):
         if credit not in ("integrated", "gradient", "leave_one_out"): raise ValueError(f"Classifier: credit={credit!r}; use 'integrated', 'gradient' or 'leave_one_out'")
-        if min(steps, batch_size, max_length) < 1 or (window is not None and window < 4) or not 0 <= bar <= 1: raise ValueError(f"Classifier: steps, batch_size and max_length must be at least 1, window at least 4 and bar in [0, 1], got {steps}, {batch_size}, {max_length}, {window}, {bar}")
+        if min(steps, batch_size, characters) < 1 or (window is not None and window < 4) or not 0 <= bar <= 1: raise ValueError(f"Classifier: steps, batch_size and characters must be at least 1, window at least 4 and bar in [0, 1], got {steps}, {batch_size}, {characters}, {window}, {bar}")
         if isinstance(model, (str, Path)):
             model, own = _load_classifier(model)
             tokenizer = tokenizer or own
@@ -178,7 +178,7 @@ class Classifier:
         self.weights = label_weights([model.config.id2label.get(i, f"LABEL_{i}") for i in range(n)], weights)
         self.model, self.tokenizer = model if device is None else model.to(device), tokenizer
         self.window = window or min(512, tokenizer.model_max_length, (getattr(model.config, "max_position_embeddings", None) or 514)-2) # RoBERTa and its kin lose two positions to padding
-        self.credit, self.steps, self.bar, self.with_prompt, self.max_length, self.batch_size = credit, steps, bar, with_prompt, max_length, batch_size
+        self.credit, self.steps, self.bar, self.with_prompt, self.characters, self.batch_size = credit, steps, bar, with_prompt, characters, batch_size
 
 # %% ../nbs/36_sentiment.ipynb #65ebd705
 @patch
@@ -259,15 +259,15 @@ def polarity(self:Classifier, text:str)->float:
     return self.polarities([text])[0]
 
 @patch
-def grade_texts(self:Classifier, prompts:Sequence[str], responses:Sequence[str])->list[Certificate]:
-    "One certificate a response, computed in batches; an empty answer, or one that is too long, scores 0 with its reason."
+def certify(self:Classifier, prompts:Sequence[str], responses:Sequence[str], items:Sequence|None=None)->list[Certificate]:
+    "One certificate a response, computed in batches; an empty answer, or a response that is too long, scores 0 with its reason; raises ValueError when lengths differ."
     out, todo = [None]*len(responses), []
-    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        said = response if self.with_prompt else split_sections(response).answer
-        why = "an empty answer has no sentiment" if not said.strip() else f"an answer of {len(said):,} characters; at most {self.max_length:,} are read" if len(said) > self.max_length else ""
-        if why: out[i] = Certificate(0.0, False, (Span(0, len(response), -1.0, why),), why)
+    for i, (prompt, response, _) in enumerate(rows_of(prompts, responses, items)):
+        said = response if self.with_prompt or len(response) > self.characters else split_sections(response).answer
+        if len(response) > self.characters: out[i] = refuse(response, f"a response of {len(response)} characters is longer than the limit of {self.characters}", self.characters)
+        elif not said.strip(): out[i] = refuse(response, "an empty answer has no sentiment")
         else:
-            before, clean = (t.encode("utf-8", "replace").decode() for t in (prompt[-self.max_length:] if self.with_prompt else "", said)) # tokenizers refuse half of a surrogate pair
+            before, clean = (t.encode("utf-8", "replace").decode() for t in (prompt[-self.characters:] if self.with_prompt else "", said)) # tokenizers refuse half of a surrogate pair
             todo.append((i, before, clean, 0 if self.with_prompt else response.rfind(said)))
     read = self._read([before+said for _, before, said, _ in todo], self.credit) if todo else []
     for (i, before, said, at), (z, shares) in zip(todo, read):
@@ -282,7 +282,7 @@ def grade_texts(self:Classifier, prompts:Sequence[str], responses:Sequence[str])
 @patch
 def __call__(self:Classifier, prompt:str, response:str, item:Any=None)->Certificate:
     "Certificate of one response."
-    return self.grade_texts([prompt], [response])[0]
+    return self.certify([prompt], [response])[0]
 
 
 
@@ -309,19 +309,20 @@ class SymbolicEnvironment:
         "The tool, under its published name."
         return self.tool
 
-    def _vector(self, cert, response):
-        offsets = response_offsets(self.tokenizer, response)
-        return token_rewards(cert, offsets, self.view) if offsets else []
+    def _vectors(self, prompts, responses):
+        "Rewards of each response's tokens, none for an empty one."
+        own = hasattr(self.tool, "certify") # judges in batches
+        certs = self.tool.certify(prompts, responses) if own else certificates(self.tool, prompts, responses)
+        return [token_rewards(c, o, self.view) if (o := response_offsets(self.tokenizer, r)) else [] for c, r in zip(certs, responses)]
 
     def get_vectorized_feedback(self, prompt:str, response:str)->list[float]:
         "One number a token of the response, none for an empty one; raises ValueError when the grade failed."
-        return self._vector(self.tool(prompt, response), response)
+        return self._vectors([prompt], [response])[0]
 
     def get_vectorized_reward_batch(self, queries:Sequence[str], responses:Sequence[str])->list[torch.Tensor]:
         "One float tensor (T,) a response; raises ValueError when the lists differ in length or a grade failed."
         if len(queries) != len(responses): raise ValueError(f"get_vectorized_reward_batch: {len(queries)} queries but {len(responses)} responses; give one a response")
-        certs = self.tool.grade_texts(queries, responses) if hasattr(self.tool, "grade_texts") else [self.tool(q, r) for q, r in zip(queries, responses)]
-        return [torch.tensor(self._vector(c, r)) for c, r in zip(certs, responses)]
+        return [torch.tensor(v) for v in self._vectors(queries, responses)]
 
     def analyze_sentiment_batch(self, texts:Sequence[str])->list[float]:
         "Polarity of each text in [-1, 1]; raises ValueError when the tool judges no sentiment."
