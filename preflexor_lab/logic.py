@@ -184,6 +184,10 @@ class Logic:
         characters:int=TOO_LONG, # longest response that is judged
     ): self.characters = characters
 
+    def prepare(self):
+        "Import the solver before any clock runs."
+        solve(Problem(dict(premises=["true"])))
+
     def __call__(self, prompt:str, response:str, item:Any=None)->Certificate:
         "One span a rule (+1 kept, -1 broken), or one on the verdict. The prompt is not looked at."
         if len(response) > self.characters: return refuse(response, f"a response of {len(response)} characters is longer than the limit of {self.characters}", self.characters)
