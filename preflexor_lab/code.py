@@ -63,7 +63,7 @@ def compile_error(
         return 0, len(code), f"it cannot be compiled: {type(e).__name__}: {str(e)[:100]}"
 
 # %% ../nbs/27_code.ipynb #9ffed062
-_HARNESS = r'''
+_PLAYER = r'''
 import sys, os, builtins, posix, marshal, resource, _signal, _thread, _queue
 def make_player(take, give, kind=type, rows=(list, tuple, set, frozenset), flat=(bool, int, float, complex, str, bytes), table=dict, every=BaseException, wrong=TypeError, text=str, evaluate=eval, run=exec):
     # names are bound here, since the answer may replace whatever it finds in builtins
@@ -93,6 +93,10 @@ def make_player(take, give, kind=type, rows=(list, tuple, set, frozenset), flat=
                 except every: said = "an exception that cannot be shown"
                 give((False, kind(e).__name__ + (": " + said if said else ""), line))
     return play
+'''
+
+# %% ../nbs/27_code.ipynb #e326c1b5
+_GUARD = r'''
 def guard(kind=type, refused=PermissionError, text=str):
     library = os.path.dirname(os.__file__) + "/"
     groups = frozenset("os socket subprocess ctypes shutil tempfile fcntl resource signal gc pty mmap cpython pdb urllib http ftplib smtplib sqlite3 webbrowser syslog".split())
@@ -108,6 +112,10 @@ def guard(kind=type, refused=PermissionError, text=str):
             if kind(path) is not text or not path.startswith(library) or "/../" in path or (event == "open" and args[2] & writing): raise refused("files are not allowed here")
         elif event in events or event.partition(".")[0] in groups: raise refused(event + " is not allowed here")
     sys.addaudithook(hook)
+'''
+
+# %% ../nbs/27_code.ipynb #f67eba7d
+_CHIEF = r'''
 def main():
     given = b""
     while part := os.read(0, 1 << 16): given += part
@@ -147,7 +155,7 @@ def main():
 main()
 '''
 
-# %% ../nbs/27_code.ipynb #e326c1b5
+# %% ../nbs/27_code.ipynb #7bc5bb6c
 def run_tests(
     code:str,             # a program that compiles
     tests:Sequence[tuple],# ('value', expression, expected) or ('run', statements), as `read_test` gives them
@@ -157,7 +165,7 @@ def run_tests(
     "Run a program and its tests in a process made for it, under limits and a guard."
     word, got, ended, deadline = secrets.token_hex(16), b"", "", time.monotonic()+seconds+.5 # half a second to start
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen([sys.executable, "-I", "-S", "-c", _HARNESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder, env={}, start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-I", "-S", "-c", _PLAYER+_GUARD+_CHIEF], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder, env={}, start_new_session=True)
         try:
             try:
                 process.stdin.write(marshal.dumps((code, [(*t, None)[:3] for t in tests], word, seconds, int(memory_mb*2**20))))
