@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from .records import Certificate, Completion, Pair
+from .rewards import grade_fields
 from .tasks import FATAL, hash_split, read_rows
 from .tokens import MARKERS, THINK_TAGS, Markers, map_markers, neutralise, split_sections
 
@@ -131,9 +132,8 @@ def log_grades(
 )->list[str]:          # keys of the rows
     "Write one `grade` row a sample, in one transaction; raises what the ledger raises (a full disk is not swallowed)."
     with ledger.transaction():
-        return [ledger.add('grade', text=g.reason, prompt=c.text, engine_id=c.engine_id, seed=seed, sample=j, score=g.score, error=g.error,
-                           parent=parents[j] if parents else "", params=dict(item=item.id, stage=label),
-                           meta=dict(passed=g.passed, spans=[s.to_dict() for s in g.spans])) for j, (c, g) in enumerate(zip(completions, certs))]
+        return [ledger.add('grade', prompt=c.text, engine_id=c.engine_id, seed=seed, sample=j, parent=parents[j] if parents else "", params=dict(item=item.id, stage=label),
+                           **grade_fields(g)) for j, (c, g) in enumerate(zip(completions, certs))]
 
 # %% ../nbs/22_evaluate.ipynb #fed8eea1
 def grade_all(

@@ -131,9 +131,13 @@ def serve(
 ):
     "The life of a worker: load the tool, lower the limits, answer batch after batch until the pipe is closed."
     conn = Connection(fd)
-    send = lambda value: conn.send_bytes(json.dumps(value).encode())
+    def send(value):
+        try: conn.send_bytes(json.dumps(value).encode())
+        except ConnectionError: os._exit(0) # nobody listens any more
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    try: tool, values = pickle.loads(conn.recv_bytes())
+    try:
+        tool, values = pickle.loads(conn.recv_bytes())
+        getattr(tool, "prepare", lambda: None)()
     except BaseException as e: return send(dict(refused=f"{type(e).__name__}: {e}"))
     limits = Limits(**values)
     if sys.platform != "darwin": _lower(resource.RLIMIT_AS, _address_space()+int(limits.memory_mb*2**20))
