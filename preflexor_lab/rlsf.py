@@ -232,6 +232,8 @@ class _Head(TrainerCallback):
         if head is None or head.linear.weight.grad is None: return
         for p in head.parameters(): p.grad = self.trainer.accelerator.reduce(p.grad, "mean")
         if args.max_grad_norm: nn.utils.clip_grad_norm_(head.parameters(), args.max_grad_norm)
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        if self.trainer.value_head is not None: self.trainer.value_head.zero_grad() # the Trainer zeroes the model's alone
     def on_save(self, args, state, control, **kwargs):
         if self.trainer.value_head is None or not state.is_world_process_zero: return
         save_file({k: v.detach().cpu().contiguous() for k, v in self.trainer.value_head.state_dict().items()}, Path(args.output_dir)/f"checkpoint-{state.global_step}"/"value_head.safetensors")
