@@ -146,7 +146,7 @@ class RLSFConfig(PolicyConfig):
         if self.accumulation_steps is not None: self.gradient_accumulation_steps = self.accumulation_steps
         super().__post_init__()
         every = self.updates
-        if every > 1 and str(getattr(self.save_strategy, "value", self.save_strategy)) == "steps" and (self.save_steps < 1 or self.save_steps % every):
+        if every > 1 and str(getattr(self.save_strategy, "value", self.save_strategy)) == "steps" and self.save_steps >= 1 and self.save_steps % every:
             raise ValueError(f"save_steps={self.save_steps:g} must be a multiple of num_ppo_epochs={every}: a checkpoint between the updates of one batch would lose its samples")
 
     @property
@@ -208,8 +208,12 @@ class RLSFTrainer(PolicyTrainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
 class _Head(TrainerCallback):
-    "Averages and clips the value head's gradient, which no wrapper knows of, and saves it beside each checkpoint."
+    "Averages and clips the value head's gradient, which no wrapper knows of, saves it beside each checkpoint, and keeps checkpoints between batches."
     def __init__(self, trainer): self.trainer = trainer
+    def on_train_begin(self, args, state, control, **kwargs):
+        every = self.trainer.policy_args.updates                                # shares of the training are rounded up to whole batches
+        for name in ("eval_steps", "save_steps"):
+            if isinstance(getattr(args, name), float) and getattr(args, name) < 1: setattr(state, name, -(-getattr(state, name)//every)*every)
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         head = self.trainer.value_head
         if head is None or head.linear.weight.grad is None: return
