@@ -20,7 +20,7 @@ from .limits import TOO_LONG, refuse
 from .logic import Logic # a notebook of its own; found here with the others
 from .records import Certificate, Span
 from .tasks import SPLITS, Item, hash_split
-from .tokens import answer_span
+from .tokens import THINK_END, answer_span
 
 # %% ../nbs/26_tools.ipynb #cf20cf74
 LENGTH, DEPTH, DIGITS, EXPONENT, BITS = 200, 20, 30, 64, 2048 # of an expression: characters, parentheses, digits a number, exponent, size of a value
@@ -220,15 +220,39 @@ class Lab:
     "Tool: `world.grade`, with a span on each wrong line and on a wrong answer; a prompt that is no question of the lab gives a failed grade."
     def __init__(self,
         characters:int=TOO_LONG, # longest response that is judged
-    ): self.characters = characters
+        lines:bool=False,        # judge every step on its own; the score is the share that is right
+    ): self.characters, self.lines = characters, lines
 
     def __call__(self, prompt:str, response:str, item:Any=None)->Certificate:
         "The item is only needed for its prompt."
         if len(response) > self.characters: return refuse(response, f"a response of {len(response)} characters is longer than the limit of {self.characters}", self.characters)
         asked = getattr(item, "prompt", None) or prompt
-        try: world.parse_prompt(asked)
+        try: sheet = world.parse_prompt(asked)
         except ValueError as e: return Certificate(0.0, False, error=f"lab: {e}")
-        return world.grade(Item("lab", asked, "", asked), response)
+        cert = world.grade(Item("lab", asked, "", asked), response)
+        if not self.lines: return cert
+        spans = list(_steps(sheet, response))
+        return Certificate(sum(s.value > 0 for s in spans)/len(spans), cert.passed, tuple(spans), cert.reason)
+
+def _steps(sheet, response:str):
+    "One span a step of the derivation, written or missing, and one for the answer."
+    facts, got = dict(sheet.facts), world.parse_response(response)
+    (gold, value, _), known = world.derive(facts, sheet.asked), {}
+    for k, (line, (start, end)) in enumerate(zip(got.lines, got.spans)):
+        form = lambda text: (text.split("=")[0].strip(), text.count("="))
+        if k >= len(gold): why = "nothing is left to derive"
+        elif form(line) != form(gold[k]): why = "not the next step"
+        else:
+            why, words = world.line_error(line, facts, known), line.split()
+            if why and len(words) == 5 and words[1].isdigit() and words[4].isdigit() and len(words[4]) < 4:
+                known[words[0].rstrip("=")] = int(words[4])     # later lines are judged by what they build on
+                if why.endswith(f"not {words[4]}"): start = end-len(words[4])
+        yield Span(start, end, -1.0 if why else 1.0, why or "right")
+    stop = response.find(THINK_END)
+    place = (stop, stop+len(THINK_END)) if stop >= 0 else (len(response),)*2
+    for line in gold[len(got.lines):]: yield Span(*place, -1.0, f"missing: {line.split('=')[0]}= …")
+    want = str(known.get(sheet.asked, value)) if len(got.lines) >= len(gold) else str(value)
+    yield Span(*got.answer_span, 1.0 if got.answer == want else -1.0, "what the thinking found" if got.answer == want else f"the answer is {want}")
 
 # %% ../nbs/26_tools.ipynb #eb8dd32c
 _GIVEN = re.compile(r"[\[(:]\s*([0-9]+(?:[\s,]+[0-9]+)+)\s*(?:[\])]|$)|\buse\s+([0-9]+(?:[\s,]+[0-9]+)*)")
