@@ -54,7 +54,8 @@ def whiten(
     eps:float=1e-8,                # under the root
 )->list[torch.Tensor]:             # mean 0 and variance 1 over real tokens, 0 elsewhere
     "Advantages on one scale; with fewer than two real tokens they are only masked."
-    sums = torch.stack([torch.stack([m.sum().double(), (a*m).double().sum(), (a*m).double().square().sum()]) for a, m in zip(advantages, masks)]).sum(0)
+    double = [(a.cpu().double(), m.cpu().double()) for a, m in zip(advantages, masks)] # not every device has it
+    sums = torch.stack([torch.stack([m.sum(), (a*m).sum(), (a*m).square().sum()]) for a, m in double]).sum(0)
     n, total, squares = reduce(sums).tolist()
     if n < 2: return [a*m for a, m in zip(advantages, masks)]
     mean = total/n
@@ -309,7 +310,7 @@ def before(self:RLSFTrainer, batch:dict)->tuple[torch.Tensor, torch.Tensor]:
 @patch
 def settle(self:RLSFTrainer, batches:list[dict])->list[dict]:
     "Add old log-probabilities and values, KL, advantages and returns to the pieces of a step."
-    a, fixed = self.policy_args, []
+    a, fixed, alone = self.policy_args, [], self.accelerator.num_processes == 1
     for batch in map(self._prepare_inputs, batches):
         old, values = self.before(batch) if self.value_head is not None or a.kl_coef else (torch.zeros(batch["ids"].shape, device=self.args.device),)*2
         kl = (old-self.reference_logps(batch))*batch["live"] if a.kl_coef else torch.zeros_like(old)
@@ -317,7 +318,7 @@ def settle(self:RLSFTrainer, batches:list[dict])->list[dict]:
         advantages, returns = gae(rewards, values, batch["live"], a.gamma, a.lam if a.algorithm == "ppo" else 1.0)
         fixed.append(dict(batch, kl=kl, old=torch.where(batch["sampled"].isnan(), old, batch["sampled"].to(old)), own=batch["sampled"].isnan(), values=values, returns=returns, rewards=rewards*batch["live"], advantages=advantages))
     if a.whiten_advantages:
-        for b, w in zip(fixed, whiten([b["advantages"] for b in fixed], [b["live"] for b in fixed], lambda sums: self.accelerator.reduce(sums.float().to(self.args.device), "sum"))): b["advantages"] = w
+        for b, w in zip(fixed, whiten([b["advantages"] for b in fixed], [b["live"] for b in fixed], lambda sums: sums if alone else self.accelerator.reduce(sums.to(self.args.device), "sum"))): b["advantages"] = w
     return fixed
 
 @patch
