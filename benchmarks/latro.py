@@ -23,69 +23,14 @@ at a 128k vocabulary, ours against full logits in one pass; each in its own proc
 
 Exits 1 when a target (CPU seconds at most 0.8 of TRL's, at most 0.5 of the plain version) is missed.
 """
-import argparse, copy, gc, json, os, re, subprocess, sys, tempfile, time, warnings
+import argparse, copy, ctypes, gc, json, re, subprocess, sys, time
 
-os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
-warnings.filterwarnings("ignore")
-
+import common
 import torch
+from common import cpu, small_llama, word_tokenizer
 
 TARGETS = {"ours/trl_rloo": .8, "ours/plain": .5}
-VOCAB, ANSWER, KL = 4096, 8, .05
-
-
-def word_tokenizer():
-    "Words 'w2' ... 'w4095' with those ids, after the end of sequence and the pad."
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-    words = {w: i for i, w in enumerate(["<eos>", "<pad>"] + [f"w{i}" for i in range(2, VOCAB)])}
-    raw = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>", pad_token="<pad>", padding_side="left", model_input_names=["input_ids", "attention_mask"])
-
-
-def small_llama():
-    "A Llama with 5.6M random parameters that never ends a sequence: the first channel of the residual stream tells words from special tokens."
-    from transformers import LlamaConfig, LlamaForCausalLM
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, hidden_size=256, intermediate_size=640, num_hidden_layers=6, num_attention_heads=8, max_position_embeddings=512,
-                                         tie_word_embeddings=True, eos_token_id=0, bos_token_id=None, pad_token_id=1, initializer_range=.05))
-    with torch.no_grad():
-        table = model.get_input_embeddings().weight
-        table[:, 0] = 1.0
-        table[:2, 0] = -1.0
-        for layer in model.model.layers: layer.self_attn.o_proj.weight[0], layer.mlp.down_proj.weight[0] = 0, 0
-        model.model.norm.weight[0] = 100.0
-        logits = model(torch.randint(2, VOCAB, (2, 64))).logits
-        assert float((logits[..., 2:].amin(-1)-logits[..., :2].amax(-1)).min()) > 20, "the end of sequence could be drawn"
-    return model.eval()
-
-
-def cpu(call):
-    "Result of a call and the CPU seconds it took."
-    gc.collect()
-    start = time.process_time()
-    result = call()
-    return result, time.process_time()-start
-
-
-def settings(args, folder):
-    return dict(output_dir=folder, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1000, max_steps=2,
-                per_device_train_batch_size=args.prompts*args.samples, gradient_accumulation_steps=1, learning_rate=5e-7, temperature=1.0)
-
-
-def second_update(trainer, args):
-    "CPU seconds of the second of two updates, from the end of the first."
-    from transformers import PrinterCallback, TrainerCallback
-    ends = []
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_, **__): ends.append(time.process_time())
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Clock())
-    gc.collect()
-    trainer.train()
-    assert len(ends) == 2
-    return ends[1]-ends[0]
+ANSWER, KL = 8, .05
 
 
 def ours(args, model, tok, data, folder):
@@ -99,30 +44,13 @@ def ours(args, model, tok, data, folder):
         def ask_reference(self, groups):
             found, parts["reference"] = cpu(lambda: super(Timed, self).ask_reference(groups))
             return found
-    trainer = Timed(copy.deepcopy(model), LaTROConfig(**settings(args, folder), rloo_k=args.samples, response_length=args.new, kl_coef=KL), data, tok)
-    total = second_update(trainer, args)
+    trainer = Timed(copy.deepcopy(model), LaTROConfig(**common.settings(args, folder), rloo_k=args.samples, response_length=args.new, kl_coef=KL), data, tok)
+    total = common.second_half(trainer)
     return dict(total=total, **parts, update=total-sum(parts.values()), shared=trainer.shared)
 
 
 def trl_rloo(args, model, tok, data, folder):
-    from datasets import Dataset
-    from transformers import LlamaForCausalLM
-    from trl import RLOOConfig, RLOOTrainer
-    def distinct(completion_ids, **_):
-        assert all(len(ids) == args.new for ids in completion_ids)
-        return [float(len(set(ids))) for ids in completion_ids]
-    parts = dict(sampling=0.0)
-    class Timed(RLOOTrainer):
-        def _generate(self, *a, **kw):
-            found, parts["sampling"] = cpu(lambda: super(Timed, self)._generate(*a, **kw))
-            return found
-    home = os.path.join(folder, "model")
-    if not os.path.exists(home): model.save_pretrained(home), tok.save_pretrained(home)
-    config = RLOOConfig(**settings(args, folder), num_generations=args.samples, max_completion_length=args.new, beta=KL, num_iterations=1, steps_per_generation=1)
-    trainer = Timed(LlamaForCausalLM.from_pretrained(home), distinct, config, train_dataset=Dataset.from_list([dict(prompt=r["queries"]) for r in data]), processing_class=tok)
-    assert trainer.ref_model is not None
-    total = second_update(trainer, args)
-    return dict(total=total, **parts, update=total-parts["sampling"])
+    return common.trl_rloo(args, model, tok, [r["queries"] for r in data], folder, KL)
 
 
 def plain(args, model, tok, data, folder):
@@ -172,7 +100,6 @@ def resident(field):
 
 def loss_memory(variant, args):
     "Peak of one variant above what was resident before, in this process."
-    import ctypes
     from preflexor_lab.losses import chunked_logps
     def step(hidden, weight, targets):
         if variant == "full": return (hidden @ weight.t()).log_softmax(-1).gather(1, targets[:, None])[:, 0]
@@ -207,26 +134,13 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.variant: return loss_memory(args.variant, args)
-    import datasets, transformers
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
     model, tok = small_llama(), word_tokenizer()
-    draw = torch.Generator().manual_seed(0)
-    text = lambda n: " ".join(f"w{i}" for i in torch.randint(2, VOCAB, (n,), generator=draw).tolist())
-    data = [dict(queries=text(args.length), responses=text(ANSWER-1)) for _ in range(2*args.prompts)]
-    assert all(len(tok(r["queries"])["input_ids"]) == args.length for r in data)
-    found = {name: [] for name in args.sides}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(args.rounds):
-            for name in found:
-                found[name].append(SIDES[name](args, model, tok, data, folder))
-                print(name, {k: round(v, 2) if isinstance(v, float) else v for k, v in found[name][-1].items()}, file=sys.stderr, flush=True)
-    best = {name: min(turns, key=lambda t: t["total"]) for name, turns in found.items()}
+    data = [dict(queries=q, responses=r) for q, r in zip(common.texts(tok, 2*args.prompts, args.length), common.texts(tok, 2*args.prompts, ANSWER-1))]
+    best = common.take_turns({name: SIDES[name] for name in args.sides}, args.rounds, args, model, tok, data)
     ratios = {pair: round(best["ours"]["total"]/best[pair.split("/")[1]]["total"], 3) for pair in TARGETS if "ours" in best and pair.split("/")[1] in best}
     met = {pair: ratio <= TARGETS[pair] for pair, ratio in ratios.items()}
     line = dict(benchmark="latro", parameters=sum(p.numel() for p in model.parameters()), prompts=args.prompts, samples=args.samples, prompt_tokens=args.length, rationale_tokens=args.new,
-                answer_tokens=ANSWER, threads=torch.get_num_threads(), rounds=args.rounds, cpu_seconds={n: round(b["total"], 2) for n, b in best.items()},
-                parts={n: {k: round(v, 2) for k, v in b.items() if isinstance(v, float) and k != "total"} for n, b in best.items()},
+                answer_tokens=ANSWER, threads=torch.get_num_threads(), rounds=args.rounds, **common.seconds(best),
                 prompts_shared=best.get("ours", {}).get("shared"), ratios=ratios, targets=TARGETS, met=met)
     if args.memory:
         rows = {}
@@ -237,8 +151,7 @@ def main():
         assert abs(rows["ours"]["logps_sum"]-rows["full"]["logps_sum"]) <= 1e-4*abs(rows["full"]["logps_sum"]), rows
         line["loss_memory"] = dict(vocab=args.memory_vocab, samples=args.memory_samples, **{n: {k: v for k, v in r.items() if k != "logps_sum"} for n, r in rows.items()},
                                    ratio=round(rows["ours"]["peak_mb"]/rows["full"]["peak_mb"], 3))
-    print(json.dumps(line))
-    raise SystemExit(0 if all(met.values()) else 1)
+    common.finish(line, met)
 
 
 if __name__ == "__main__": main()

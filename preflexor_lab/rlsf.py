@@ -37,7 +37,8 @@ def whiten(
     eps:float=1e-8,                # under the root
 )->list[torch.Tensor]:             # mean 0 and variance 1 over real tokens, 0 elsewhere
     "Advantages on one scale; with fewer than two real tokens they are only masked."
-    sums = torch.stack([torch.stack([m.sum().double(), (a*m).double().sum(), (a*m).double().square().sum()]) for a, m in zip(advantages, masks)]).sum(0)
+    double = [(a.cpu().double(), m.cpu().double()) for a, m in zip(advantages, masks)] # not every device has it
+    sums = torch.stack([torch.stack([m.sum(), (a*m).sum(), (a*m).square().sum()]) for a, m in double]).sum(0)
     n, total, squares = reduce(sums).tolist()
     if n < 2: return [a*m for a, m in zip(advantages, masks)]
     mean = total/n
@@ -179,7 +180,7 @@ class RLSFTrainer(PolicyTrainer):
         eval_dataset=None,        # rows to measure on
         **kwargs,                 # ref_model, engine, callbacks, optimizers
     ):
-        tool = getattr(tool, "tool", tool)
+        if not callable(tool): tool = getattr(tool, "tool", tool)           # of an environment; a limited tool has one, too, and keeps its limits
         if not callable(tool): raise ValueError(f"RLSF learns from a tool: give tool=, called with (prompt, response, item) and returning a Certificate, got {tool!r}")
         if eval_dataset is not None and args.eval_samples: eval_dataset = list(eval_dataset)[:args.eval_samples]
         self.kept, self.certificates, self.skipping, self.moved = None, {}, False, []
@@ -284,21 +285,27 @@ def prepare(self:RLSFTrainer, groups)->dict:
     return batch
 
 @patch
+def before(self:RLSFTrainer, batch:dict)->tuple[torch.Tensor, torch.Tensor]:
+    "(N, T) log-probabilities and values of the policy as it is; not asked for by REINFORCE without a KL term."
+    model = self.accelerator.unwrap_model(self.model)
+    was = model.training
+    model.eval()
+    with torch.no_grad(), self.accelerator.autocast(): found = logps_values(model, self.value_head, batch, self.group_logps)
+    model.train(was)
+    return found
+
+@patch
 def settle(self:RLSFTrainer, batches:list[dict])->list[dict]:
     "Add old log-probabilities and values, KL, advantages and returns to the pieces of a step."
-    a, fixed = self.policy_args, []
+    a, fixed, alone = self.policy_args, [], self.accelerator.num_processes == 1
     for batch in map(self._prepare_inputs, batches):
-        model = self.accelerator.unwrap_model(self.model)
-        was = model.training
-        model.eval()
-        with torch.no_grad(), self.accelerator.autocast(): old, values = logps_values(model, self.value_head, batch, self.group_logps)
-        model.train(was)
+        old, values = self.before(batch) if self.value_head is not None or a.kl_coef else (torch.zeros(batch["ids"].shape, device=self.args.device),)*2
         kl = (old-self.reference_logps(batch))*batch["live"] if a.kl_coef else torch.zeros_like(old)
         rewards = batch["feedback"].to(old)-a.kl_coef*kl
         advantages, returns = gae(rewards, values, batch["live"], a.gamma, a.lam if a.algorithm == "ppo" else 1.0)
         fixed.append(dict(batch, kl=kl, old=torch.where(batch["sampled"].isnan(), old, batch["sampled"].to(old)), own=batch["sampled"].isnan(), values=values, returns=returns, rewards=rewards*batch["live"], advantages=advantages))
     if a.whiten_advantages:
-        for b, w in zip(fixed, whiten([b["advantages"] for b in fixed], [b["live"] for b in fixed], lambda sums: self.accelerator.reduce(sums.float().to(self.args.device), "sum"))): b["advantages"] = w
+        for b, w in zip(fixed, whiten([b["advantages"] for b in fixed], [b["live"] for b in fixed], lambda sums: sums if alone else self.accelerator.reduce(sums.to(self.args.device), "sum"))): b["advantages"] = w
     return fixed
 
 @patch
