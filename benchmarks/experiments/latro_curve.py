@@ -13,10 +13,9 @@ greedily and with 8 samples. Pooled differences to LaTRO are paired over items, 
 
 Mixes: chains of 4, 5 and 6 hops, and of 6 and 7. The novice saw at most six.
 """
-import argparse, json, os, sys, tempfile, time, warnings
+import sys, tempfile, time
 
-os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
-warnings.filterwarnings("ignore")
+from shared import arguments, joined, rounded, tell # sets the environment, so before torch
 
 import torch
 
@@ -76,32 +75,22 @@ def pooled(values):
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    ap.add_argument("--steps", type=int, default=32)
-    ap.add_argument("--learning-rate", type=float, default=2e-5)
-    ap.add_argument("--out", help="write the JSON there as well")
-    a = ap.parse_args()
-    torch.set_num_threads(1)
+    a = arguments(__doc__, [0, 1], steps=32, learning_rate=2e-5)
     out = dict(benchmark="latro_curve", seeds=a.seeds, steps=a.steps, samples_a_step=PROMPTS*K, learning_rate=a.learning_rate, mixes={})
     for mix, hops in MIXES.items():
         novice = load_model(str(nano_path("novice")), dtype=torch.float32)
         base = [test_items(novice, hops, s) for s in a.seeds]
-        join = lambda runs, name: [v for r in runs for v in r[name]]
-        rows = {"base": dict(greedy=pooled(join(base, "greedy")), pass_at_8=pooled(join(base, "pass_at_8")), sampled=round(sum(join(base, "sampled"))/len(join(base, "sampled")), 4))}
+        rows = {"base": dict(greedy=pooled(joined(base, "greedy")), pass_at_8=pooled(joined(base, "pass_at_8")), sampled=round(sum(joined(base, "sampled"))/len(joined(base, "sampled")), 4))}
         found = {}
         for arm in ("latro", "without_answer_term", "off_by_one", "exact_reward"):
             found[arm] = [run(arm, mix, s, a.steps, a.learning_rate) for s in a.seeds]
             print(mix, arm, [r["curve"] for r in found[arm]], file=sys.stderr, flush=True)
             tests = [r["test"] for r in found[arm]]
-            rows[arm] = dict(curves=[r["curve"] for r in found[arm]], cpu_s=[r["cpu_s"] for r in found[arm]], greedy=pooled(join(tests, "greedy")), pass_at_8=pooled(join(tests, "pass_at_8")), sampled=round(sum(join(tests, "sampled"))/len(join(tests, "sampled")), 4))
+            rows[arm] = dict(curves=[r["curve"] for r in found[arm]], cpu_s=[r["cpu_s"] for r in found[arm]], greedy=pooled(joined(tests, "greedy")), pass_at_8=pooled(joined(tests, "pass_at_8")), sampled=round(sum(joined(tests, "sampled"))/len(joined(tests, "sampled")), 4))
         tests = {arm: [r["test"] for r in runs] for arm, runs in found.items()} | {"base": base}
-        gains = {arm: {name: [round(v, 4) for v in paired_bootstrap(join(tests["latro"], name), join(tests[arm], name))] for name in ("greedy", "sampled")} for arm in tests if arm != "latro"}
+        gains = {arm: {name: rounded(paired_bootstrap(joined(tests["latro"], name), joined(tests[arm], name))) for name in ("greedy", "sampled")} for arm in tests if arm != "latro"}
         out["mixes"][mix] = dict(rows=rows, latro_minus=gains)
-    line = json.dumps(out)
-    if a.out:
-        with open(a.out, "w") as f: f.write(line+"\n")
-    print(line)
+    tell(out, a.out)
 
 
 if __name__ == "__main__":

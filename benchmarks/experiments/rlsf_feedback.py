@@ -11,13 +11,11 @@ have the same total (token and scalar) or its verdict (boolean).
 Each arm takes the better of two learning rates by the area under its validation curve with seed 0; all seeds then use it. Curves: strict accuracy of samples (4 each) on 60 validation questions.
 Test (200 questions a seed, pooled): strict accuracy, greedy and of 4 samples, with 95 % intervals, and paired differences between neighbouring views.
 """
-import argparse, json, os, random, sys, tempfile, time, warnings
+import random, sys, tempfile, time
 
-os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
-warnings.filterwarnings("ignore")
+from shared import arguments, joined, midpoint, rounded, tell # sets the environment, so before torch
 
 import torch
-from transformers.utils import logging as hf
 
 from preflexor_lab import world
 from preflexor_lab.evaluate import bootstrap_mean, curve_area, evaluate, paired_bootstrap, samples_to
@@ -86,21 +84,12 @@ def measure(model, tokenizer, seed):
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    ap.add_argument("--batches", type=int, default=24)
-    ap.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    ap.add_argument("--out", help="write the JSON there as well")
-    a = ap.parse_args()
-    torch.set_num_threads(1)
-    hf.disable_progress_bar(); hf.set_verbosity_error()
+    a = arguments(__doc__, [0, 1], batches=24, arms=list(ARMS))
     tokenizer = load_tokenizer(str(nano_path("novice")))
     base = bad_calculator(tokenizer)
     weights = {k: v.clone() for k, v in base.state_dict().items()}
-    join = lambda runs, name: [v for r in runs for v in r[name]]
-    rounded = lambda row: [round(x, 4) for x in row]
     before = [measure(base, tokenizer, s) for s in a.seeds]
-    out = dict(experiment="rlsf_feedback", seeds=a.seeds, batches=a.batches, samples_a_batch=BATCH, before={n: rounded(bootstrap_mean(join(before, n))) for n in ("greedy", "sampled")}, arms={}, differences={})
+    out = dict(experiment="rlsf_feedback", seeds=a.seeds, batches=a.batches, samples_a_batch=BATCH, before={n: rounded(bootstrap_mean(joined(before, n))) for n in ("greedy", "sampled")}, arms={}, differences={})
     tests = {"before": before}
     for arm in a.arms:
         tried = []
@@ -112,16 +101,11 @@ def main():
         runs = [first if s == 0 else train(weights, tokenizer, arm, rate, s, a.batches) for s in a.seeds]
         tests[arm] = [measure(model, tokenizer, s) for (model, *_), s in zip(runs, a.seeds)]
         out["arms"][arm] = dict(learning_rate=rate, curves=[c for _, c, _ in runs], area=[round(curve_area(c), 4) for _, c, _ in runs], cpu_s=[round(s) for *_, s in runs],
-                                test={n: rounded(bootstrap_mean(join(tests[arm], n))) for n in ("greedy", "sampled")})
+                                test={n: rounded(bootstrap_mean(joined(tests[arm], n))) for n in ("greedy", "sampled")})
     for one, other in (("token", "scalar"), ("scalar", "boolean"), ("reinforce_token", "reinforce_scalar"), ("reinforce_scalar", "reinforce_boolean"), *((v, f"reinforce_{v}") for v in VIEWS), *((x, "before") for x in a.arms)):
-        if one in tests and other in tests: out["differences"][f"{one} - {other}"] = {n: rounded(paired_bootstrap(join(tests[one], n), join(tests[other], n))) for n in ("greedy", "sampled")}
-    ends = [c for r in out["arms"].values() for c in r["curves"]]
-    out["midpoint"] = round((ends[0][0][1] + max(h for c in ends for _, h in c))/2, 4)
-    for r in out["arms"].values(): r["samples_to_midpoint"] = [None if (n := samples_to(c, out["midpoint"])) is None else round(n) for c in r["curves"]]
-    line = json.dumps(out)
-    if a.out:
-        with open(a.out, "w") as f: f.write(line+"\n")
-    print(line)
+        if one in tests and other in tests: out["differences"][f"{one} - {other}"] = {n: rounded(paired_bootstrap(joined(tests[one], n), joined(tests[other], n))) for n in ("greedy", "sampled")}
+    out["midpoint"] = midpoint(out["arms"], samples_to)
+    tell(out, a.out)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ Each arm takes the better of its settings (learning rate; discount) on validatio
 Test (300 held-out beginnings, two samples each, seeds pooled): mean score and share positive before and after, with 95 % bootstrap intervals over prompts, and beside them the
 perplexity of the continuations under the frozen base and the share of distinct pairs of words in them, so that reward hacking is seen.
 """
-import argparse, json, math, os, sys, tempfile, time, warnings
+import math, sys, tempfile, time
 
-os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
-warnings.filterwarnings("ignore")
+from shared import arguments, joined, midpoint, rounded, tell # sets the environment, so before torch
 
 import torch
-from transformers.utils import logging as hf
 
 from preflexor_lab.evaluate import bootstrap_mean, curve_area, paired_bootstrap, samples_to, score_texts
 from preflexor_lab.fit import fit, make_arguments
@@ -71,15 +69,7 @@ def measure(model, base, tokenizer, prompts, seed):
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("data")
-    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    ap.add_argument("--batches", type=int, default=32)
-    ap.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    ap.add_argument("--out", help="write the JSON there as well")
-    a = ap.parse_args()
-    torch.set_num_threads(1)
-    hf.disable_progress_bar(); hf.set_verbosity_error()
+    a = arguments(__doc__, [0, 1, 2], "data", batches=32, arms=list(ARMS))
     rows = {split: review_rows(a.data, split=split, n=10_000) for split in ("train", "valid", "test")}
     start = time.process_time()
     base, tokenizer = language_model([r["text"] for r in rows["train"]])
@@ -88,8 +78,7 @@ def main():
     valid, test = starts["valid"][:150], starts["test"][:300]
     out = dict(experiment="rlsf_sentiment", seeds=a.seeds, batches=a.batches, samples_a_batch=BATCH, parameters=base.num_parameters(), base_cpu_s=round(made, 1), arms={})
     before = [measure(base, base, tokenizer, test, s) for s in a.seeds]
-    join = lambda runs, name: [v for r in runs for v in r[name]]
-    summary = lambda runs: {n: [round(x, 4) for x in bootstrap_mean(join(runs, n))] for n in ("score", "positive")} | dict(perplexity=round(math.exp(-sum(join(runs, "nll"))/len(join(runs, "nll"))), 2), distinct_pairs=round(sum(r["distinct"] for r in runs)/len(runs), 4))
+    summary = lambda runs: {n: rounded(bootstrap_mean(joined(runs, n))) for n in ("score", "positive")} | dict(perplexity=round(math.exp(-sum(joined(runs, "nll"))/len(joined(runs, "nll"))), 2), distinct_pairs=round(sum(r["distinct"] for r in runs)/len(runs), 4))
     out["before"] = summary(before)
     for arm in a.arms:
         tried = []
@@ -101,15 +90,9 @@ def main():
         runs = [best[2] if s == 0 else train(base, tokenizer, starts["train"], valid, arm, best[1], s, a.batches) for s in a.seeds]
         after = [measure(m, base, tokenizer, test, s) for (m, *_), s in zip(runs, a.seeds)]
         out["arms"][arm] = dict(setting=best[1], curves=[c for _, c, _ in runs], area=[round(curve_area(c), 4) for _, c, _ in runs], cpu_s=[round(s, 1) for *_, s in runs], test=summary(after),
-                                gain={n: [round(x, 4) for x in paired_bootstrap(join(after, n), join(before, n))] for n in ("score", "positive")})
-    top = max(c[-1][1] for r in out["arms"].values() for c in r["curves"])
-    low = sum(r["curves"][0][0][1] for r in out["arms"].values())/len(out["arms"])
-    out["midpoint"] = round((low+top)/2, 4)
-    for r in out["arms"].values(): r["samples_to_midpoint"] = [None if (n := samples_to(c, out["midpoint"])) is None else round(n) for c in r["curves"]]
-    line = json.dumps(out)
-    if a.out:
-        with open(a.out, "w") as f: f.write(line+"\n")
-    print(line)
+                                gain={n: rounded(paired_bootstrap(joined(after, n), joined(before, n))) for n in ("score", "positive")})
+    out["midpoint"] = midpoint(out["arms"], samples_to)
+    tell(out, a.out)
 
 
 if __name__ == "__main__":
