@@ -71,8 +71,12 @@ def certify(
     responses:Sequence[str],   # texts to be judged
     items:Sequence|None=None,  # one a response, or None
 )->list[Certificate]:          # one a response, all checked
-    "Run a tool here; what it raises becomes a failed grade, but `FATAL` errors are raised. A `Limited` tool goes its own way."
+    "Run a tool here, or by its own `certify` where it has one; what it raises becomes a failed grade, but `FATAL` errors are raised."
     if isinstance(tool, Limited): return tool.certify(prompts, responses, items)
+    if callable(getattr(tool, "certify", None)):
+        try: return [checked(c, r) for c, r in zip(tool.certify(prompts, responses, items), responses, strict=True)]
+        except FATAL: raise
+        except Exception as e: log.warning("%s could not judge %d responses together, and judges them one by one: %s", type(tool).__name__, len(responses), told(e))
     out = []
     for prompt, response, item in rows_of(prompts, responses, items):
         try: cert = tool(prompt, response, item)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOPS', 'LoopStage', 'completions_of', 'SFTStage', 'EFTStage', 'SelfRewardStage', 'SpinStage', 'PolicyStage',
-           'LatroStage', 'main_stages', 'control_stages']
+           'LatroStage', 'RlsfStage', 'main_stages', 'control_stages']
 
 # %% ../nbs/58_loops.ipynb #e29eb982
 from pathlib import Path
@@ -18,6 +18,7 @@ from .masks import MaskPolicy
 from .models import add_lora, merge_lora
 from .policy import PolicyConfig, PolicyTrainer
 from .records import Pair, to_jsonl
+from .rlsf import RLSFConfig, RLSFTrainer
 from .runs import Context, stage_seed
 from .schema import Recipe, StageSpec
 from .self_reward import ExternalRewardDPOConfig, SelfPlayConfig, SelfRewardDPOConfig, SFTConfig, Workspace
@@ -191,7 +192,17 @@ class LatroStage(PolicyStage):
         return [dict(queries=i.prompt, responses=" " + i.answer, groundtruth=i.answer, item=i) for i in items]
 
 # %% ../nbs/58_loops.ipynb #5b359e1e
-LOOPS = dict(sft=SFTStage, eft=EFTStage, self_reward=SelfRewardStage, spin=SpinStage, latro=LatroStage, rloo=PolicyStage)
+class RlsfStage(PolicyStage):
+    "RLSF: the certificates of the task's symbolic tool."
+
+    def trainer(self, model, work: Workspace):
+        s = self.spec
+        ppo = dict(num_ppo_epochs=s.updates) if s.updates else {}
+        args = self.arguments(RLSFConfig, work, feedback=s.feedback, algorithm=s.algorithm, gamma=s.gamma, **ppo)
+        return RLSFTrainer(model, args, self.rows(self.items()), work.tokenizer, self.task.tool(), eval_dataset=self.held_out())
+
+
+LOOPS = dict(sft=SFTStage, eft=EFTStage, self_reward=SelfRewardStage, spin=SpinStage, latro=LatroStage, rloo=PolicyStage, rlsf=RlsfStage)
 
 
 def main_stages(recipe: Recipe, task, seed: int) -> list[Measured]:

@@ -62,7 +62,7 @@ class MaskSpec(Strict):
 # %% ../nbs/55_schema.ipynb #69206872
 class StageSpec(Strict):
     "One stage: make data with the model of that moment, then train on it."
-    kind: Literal["pretrain", "sft", "rft", "orpo", "dpo", "exo", "eft", "spin", "self_reward", "latro", "rloo"] = Field(description="pretrain: Phase 0, only when the model is new; orpo: Phase I; dpo, exo: Phase II; sft: demonstrations (as a control: at equal tokens); eft: learn to judge; self_reward: own candidates, judged; spin: self-play; latro: latent rationales; rloo: policy gradient on the exact grade; rft: control")
+    kind: Literal["pretrain", "sft", "rft", "orpo", "dpo", "exo", "eft", "spin", "self_reward", "latro", "rloo", "rlsf"] = Field(description="pretrain: Phase 0, only when the model is new; orpo: Phase I; dpo, exo: Phase II; sft: demonstrations (as a control: at equal tokens); eft: learn to judge; self_reward: own candidates, judged; spin: self-play; latro: latent rationales; rloo: policy gradient on the exact grade; rlsf: PPO or REINFORCE on the certificates of a symbolic tool; rft: control")
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="default: the kind")
     questions: int = Field(400, ge=1, description="questions asked, over all rounds; those with a wrong answer become pairs")
     start: str | None = Field(None, description="stage whose weights this one starts from; default: the one before (controls: base)")
@@ -73,8 +73,8 @@ class StageSpec(Strict):
     temperature: float = Field(1.0, ge=0)
     epochs: float = Field(1.0, gt=0)
     learning_rate: float = Field(1e-5, gt=0)
-    batch_size: int = Field(16, ge=1, description="examples a step; latro, rloo: questions a step")
-    beta: float = Field(0.1, ge=0, description="DPO's, EXO's and SPIN's beta, ORPO's lambda; latro, rloo: weight of the KL term")
+    batch_size: int = Field(16, ge=1, description="examples a step; latro, rloo, rlsf: questions a step")
+    beta: float = Field(0.1, ge=0, description="DPO's, EXO's and SPIN's beta, ORPO's lambda; latro, rloo, rlsf: weight of the KL term")
     eps: float = Field(5e-3, gt=0, lt=0.5, description="EXO's label noise")
     loss: Literal["dpo", "exo"] = Field("dpo", description="self_reward: loss on the pairs")
     judge: str = Field("self", description="self_reward: who votes: self, exact (the task's grader), random, the label of an earlier stage, nano's critic, a folder or a hub id")
@@ -83,7 +83,11 @@ class StageSpec(Strict):
     strategy_value: float | None = Field(None, description="self_reward: threshold's bar, top_bottom's k or length_controlled's rho")
     judgements: int = Field(1000, ge=2, description="eft: examples of judging, balanced over scores; as many answers of the model itself are trained beside them")
     sft_weight: float = Field(1.0, ge=0, description="latro: weight of the answer's own gradient; 0: the published code's default")
-    evaluations: int = Field(0, ge=0, description="latro, rloo: how often validation items are answered during training; the best of these checkpoints is the stage's result")
+    evaluations: int = Field(0, ge=0, description="latro, rloo, rlsf: how often validation items are answered during training; the best of these checkpoints is the stage's result")
+    feedback: Literal["token", "scalar", "boolean"] = Field("token", description="rlsf: the certificate at the tokens that it names, or collapsed to its score or its verdict")
+    algorithm: Literal["ppo", "reinforce"] = Field("ppo", description="rlsf")
+    updates: int | None = Field(None, ge=1, description="rlsf: PPO updates on the samples of a batch; default: 4")
+    gamma: float = Field(1.0, gt=0, le=1, description="rlsf: discount")
     thinking: bool = Field(True, description="sft: false trains on answers alone, without thinking")
     mix_previous: bool = Field(True, description="spin: train on the pairs of the last two iterations (rounds)")
     max_length: int = Field(512, ge=8)
@@ -93,6 +97,8 @@ class StageSpec(Strict):
 
     @model_validator(mode="after")
     def _one_schedule(self):
+        if self.updates and self.algorithm == "reinforce":
+            raise ValueError("updates are PPO's: leave it out with algorithm reinforce")
         if self.evaluations and self.checkpoint_every:
             raise ValueError("a stage with evaluations keeps a checkpoint at each of them: leave checkpoint_every out")
         return self
@@ -110,7 +116,7 @@ class StageSpec(Strict):
 # settings that only some kinds of stages read
 _ONLY = dict(
     loss=("self_reward",), judge=("self_reward",), votes=("self_reward",), strategy=("self_reward",), strategy_value=("self_reward",), judgements=("eft",),
-    mix_previous=("spin",), sft_weight=("latro",), evaluations=("latro", "rloo"), thinking=("sft",), eps=("exo", "self_reward"), beta=("orpo", "dpo", "exo", "spin", "self_reward", "latro", "rloo"), chosen=("orpo", "dpo", "exo", "sft"), rejected=("orpo", "dpo", "exo"),
+    mix_previous=("spin",), sft_weight=("latro",), evaluations=("latro", "rloo", "rlsf"), feedback=("rlsf",), algorithm=("rlsf",), updates=("rlsf",), gamma=("rlsf",), thinking=("sft",), eps=("exo", "self_reward"), beta=("orpo", "dpo", "exo", "spin", "self_reward", "latro", "rloo", "rlsf"), chosen=("orpo", "dpo", "exo", "sft"), rejected=("orpo", "dpo", "exo"),
 )
 
 # %% ../nbs/55_schema.ipynb #396b7ae7
@@ -213,11 +219,11 @@ class Recipe(Strict):
                     raise ValueError(f"{key} means nothing to stage {s.label!r} of kind {s.kind}: leave it out")
             if s.kind in ("self_reward", "latro", "rloo") and s.samples < 2:
                 raise ValueError(f"stage {s.label!r} needs at least 2 candidates a question: set samples")
-            if not s.beta and s.kind not in ("latro", "rloo"):
+            if not s.beta and s.kind not in ("latro", "rloo", "rlsf"):
                 raise ValueError(f"beta must be above 0 in stage {s.label!r} of kind {s.kind}")
             if s.kind == "self_reward" and (s.strategy in ("threshold", "top_bottom", "length_controlled")) < (s.strategy_value is not None):
                 raise ValueError(f"strategy {s.strategy} takes no strategy_value: leave it out of stage {s.label!r}")
-            if self.task == "pairs" and s.kind in ("eft", "spin", "self_reward", "latro", "rloo"):
+            if self.task == "pairs" and s.kind in ("eft", "spin", "self_reward", "latro", "rloo", "rlsf"):
                 raise ValueError(f"task pairs generates nothing: stage {s.label!r} of kind {s.kind} cannot run on it")
             if self.task == "pairs" and (keys := changed(s, ("chosen", "rejected", "samples", "temperature"))):
                 raise ValueError(f"task pairs generates nothing: leave {keys[0]} out of stage {s.label!r}")

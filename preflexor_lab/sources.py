@@ -25,10 +25,12 @@ from .nano import TEST_HOPS
 from .records import Pair
 from .reflect import ChatFormat, CompletionFormat, ScoreAccepts
 from .retrieval import build_index
+from .rewards import Exact
 from .runs import RunFolder, write_atomic
 from .schema import Recipe, StageSpec
 from .synth import ClozeTeacher, LLMTeacher, OracleTeacher, build_pairs, excerpts_from, preference_pairs
 from .tasks import load_task, section_split, sections_of
+from .tools import Lab
 from .world import DIRECT, JUDGE, critique, documents, parse_critique, reflect_prompt
 
 LAB_JUDGE = "{{ prompt }}{{ response }}" + JUDGE  # what the lab's models are asked
@@ -163,6 +165,11 @@ class LabSource:
 
 # %% ../nbs/56_sources.ipynb #f784d2ed
 @patch
+def tool(self: LabSource):
+    "The symbolic tool of this task: every step of a derivation on its own."
+    return Lab(lines=True)
+
+@patch
 def validation(self: LabSource, n: int = 100) -> list:
     "Items to choose checkpoints on, never the test's."
     return list(load_task("materials_lab", split="valid", n=n, hops=self.hops))
@@ -213,6 +220,10 @@ class CorpusSource(LabSource):
     def validation(self, n: int = 100) -> list:
         "Cloze questions on validation sections."
         return list(load_task("cloze", path=self.index, split="valid", n=n))
+
+    def tool(self):
+        "The answer section, right or wrong."
+        return Exact()
 
     def own_teacher(self, wrong: bool):
         "Cloze questions on training sections."

@@ -103,7 +103,7 @@ class Measured:
 
     def measure(self, model, context: Context, sampled: bool = False):
         "Measure on held-out items; methods that learn from their samples are measured by samples at every stage."
-        sampled = sampled or any(s.kind in ("latro", "rloo", "self_reward", "spin") for s in self.recipe.stages)
+        sampled = sampled or any(s.kind in ("latro", "rloo", "rlsf", "self_reward", "spin") for s in self.recipe.stages)
         result = self.task.measure(model, context.tokenizer, self.engine(model, context), self.label, sampled)
         if self.label != "base" and any("chosen_sum" in p["values"] for p in result.per_item):
             result += reward_result(result.per_item, json.loads(self.result_file.with_name(f"s{self.seed}.base.json").read_text()), self.label)

@@ -1,6 +1,6 @@
 """A small model, trained from nothing on film reviews, is moved towards positive continuations by RLSF (2405.16661). Prints one JSON line.
 
-    python benchmarks/experiments/rlsf_sentiment.py DATA [--seeds 0 1] [--batches 40] [--out FILE]
+    python benchmarks/experiments/rlsf_sentiment.py DATA [--seeds 0 1 2] [--batches 32] [--out FILE]
 
 DATA: rated sentences (`sentiment.review_rows`): a TSV of sentences, or "imdb" from the hub. The language model (1.4M parameters) learns the training sentences for ten epochs; prompts are
 the beginnings of training sentences, and every arm continues the same ones: 32 a batch, 24 tokens. The tool is `sentiment.Sentiment` (VADER, word by word).
@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore")
 import torch
 from transformers.utils import logging as hf
 
-from preflexor_lab.evaluate import bootstrap_mean, paired_bootstrap, score_texts
+from preflexor_lab.evaluate import bootstrap_mean, curve_area, paired_bootstrap, samples_to, score_texts
 from preflexor_lab.fit import fit, make_arguments
 from preflexor_lab.generate import LocalEngine
 from preflexor_lab.models import small_model, train_tokenizer
@@ -31,7 +31,7 @@ from preflexor_lab.stages import blocks_of
 BATCH, LENGTH = 32, 24
 ARMS = {"token": dict(feedback="token"), "scalar": dict(feedback="scalar"), "boolean": dict(feedback="boolean"),
         "reinforce_token": dict(feedback="token", algorithm="reinforce"), "reinforce_scalar": dict(feedback="scalar", algorithm="reinforce")}
-GRID = [dict(learning_rate=lr, gamma=g) for lr in (5e-5, 2e-4) for g in (1.0, .8)]
+GRID = [dict(learning_rate=lr, gamma=g) for lr in (1e-4, 3e-4) for g in (1.0, .8)]
 
 
 def language_model(texts, seed=0, epochs=10):
@@ -70,24 +70,11 @@ def measure(model, base, tokenizer, prompts, seed):
     return dict(score=[sum(2*c.score-1 for c in row)/2 for row in certs], positive=[sum(c.passed for c in row)/2 for row in certs], nll=[s["mean"] for s in scores], distinct=len(set(pairs))/max(1, len(pairs)))
 
 
-def area(curve):
-    "Mean height of a curve over its samples."
-    return sum((b[0]-a[0])*(a[1]+b[1])/2 for a, b in zip(curve, curve[1:]))/(curve[-1][0]-curve[0][0])
-
-
-def reach(curve, height):
-    "Samples after which a curve first reaches a height, between points by a straight line; None if never."
-    for a, b in zip(curve, curve[1:]):
-        if a[1] >= height: return a[0]
-        if b[1] >= height: return round(a[0] + (height-a[1])/(b[1]-a[1])*(b[0]-a[0]))
-    return None
-
-
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("data")
-    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    ap.add_argument("--batches", type=int, default=40)
+    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    ap.add_argument("--batches", type=int, default=32)
     ap.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     ap.add_argument("--out", help="write the JSON there as well")
     a = ap.parse_args()
@@ -108,17 +95,17 @@ def main():
         tried = []
         for setting in GRID:
             model, curve, s = train(base, tokenizer, starts["train"], valid, arm, setting, 0, a.batches)
-            tried.append((area(curve), setting, (model, curve, s)))
-            print(arm, setting, curve[-1], round(area(curve), 4), round(s), file=sys.stderr, flush=True)
+            tried.append((curve_area(curve), setting, (model, curve, s)))
+            print(arm, setting, curve[-1], round(curve_area(curve), 4), round(s), file=sys.stderr, flush=True)
         best = max(tried, key=lambda t: t[0])
         runs = [best[2] if s == 0 else train(base, tokenizer, starts["train"], valid, arm, best[1], s, a.batches) for s in a.seeds]
         after = [measure(m, base, tokenizer, test, s) for (m, *_), s in zip(runs, a.seeds)]
-        out["arms"][arm] = dict(setting=best[1], curves=[c for _, c, _ in runs], area=[round(area(c), 4) for _, c, _ in runs], cpu_s=[round(s, 1) for *_, s in runs], test=summary(after),
+        out["arms"][arm] = dict(setting=best[1], curves=[c for _, c, _ in runs], area=[round(curve_area(c), 4) for _, c, _ in runs], cpu_s=[round(s, 1) for *_, s in runs], test=summary(after),
                                 gain={n: [round(x, 4) for x in paired_bootstrap(join(after, n), join(before, n))] for n in ("score", "positive")})
     top = max(c[-1][1] for r in out["arms"].values() for c in r["curves"])
     low = sum(r["curves"][0][0][1] for r in out["arms"].values())/len(out["arms"])
     out["midpoint"] = round((low+top)/2, 4)
-    for r in out["arms"].values(): r["samples_to_midpoint"] = [reach(c, out["midpoint"]) for c in r["curves"]]
+    for r in out["arms"].values(): r["samples_to_midpoint"] = [None if (n := samples_to(c, out["midpoint"])) is None else round(n) for c in r["curves"]]
     line = json.dumps(out)
     if a.out:
         with open(a.out, "w") as f: f.write(line+"\n")
