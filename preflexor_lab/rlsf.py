@@ -183,7 +183,7 @@ class RLSFTrainer(PolicyTrainer):
         if not callable(tool): tool = getattr(tool, "tool", tool)           # of an environment; a limited tool has one, too, and keeps its limits
         if not callable(tool): raise ValueError(f"RLSF learns from a tool: give tool=, called with (prompt, response, item) and returning a Certificate, got {tool!r}")
         if eval_dataset is not None and args.eval_samples: eval_dataset = list(eval_dataset)[:args.eval_samples]
-        self.kept, self.certificates, self.skipping, self.moved = None, {}, False, []
+        self.kept, self.certificates, self.offsets, self.skipping, self.moved = None, {}, {}, False, []
         super().__init__(model, args, train_dataset, processing_class, tool, eval_dataset, **kwargs)
         self.value_head = ValueHead(model.config.get_text_config(decoder=True).hidden_size).to(self.args.device) if args.algorithm == "ppo" else None
         self.add_callback(_Head(self))
@@ -244,6 +244,9 @@ def score(self:RLSFTrainer, groups)->None:
     for r, cert in zip(alive, self.judged([(r.row, r.completion.text) for r in alive]), strict=True):
         self.certificates[id(r)] = cert
         r.score, r.why = (math.nan, cert.error) if cert.failed else (cert.score, "")
+        if r.why or self.policy_args.feedback != "token": continue
+        try: self.offsets[id(r)] = sampled_offsets(self.tokenizer, r.ids, r.completion.text, r.row["prompt_ids"])
+        except ValueError as e: r.score, r.why = math.nan, f"{e} (a server that drops special tokens needs skip_special_tokens=False)"
 
 @patch
 def verdicts(self:RLSFTrainer, answers):
@@ -265,7 +268,7 @@ def keep(self:RLSFTrainer, group, most:int=50):
 def feedback_of(self:RLSFTrainer, rollout)->list[float]:
     "The certificate's values at the sampled tokens, in the configured view; zeros for a sample without a verdict."
     if rollout.why: return [0.0]*len(rollout.ids)
-    offsets = sampled_offsets(self.tokenizer, rollout.ids, rollout.completion.text, rollout.row["prompt_ids"])
+    offsets = self.offsets.get(id(rollout), [(0, 0)]*len(rollout.ids))          # the other views need none
     return token_rewards(self.certificates[id(rollout)], offsets, self.policy_args.feedback)
 
 @patch
@@ -314,7 +317,7 @@ def get_batch_samples(self:RLSFTrainer, epoch_iterator, num_batches, device):
     batches, _ = LabTrainer.get_batch_samples(self, epoch_iterator, num_batches, device)
     rows = [row for b in batches for row in b["rows"]]
     if self.state.global_step % self.policy_args.updates == 0 or self.kept is None:
-        self.certificates = {}
+        self.certificates, self.offsets = {}, {}
         groups, at, pieces = self.sample(rows), 0, []
         for b in batches:
             pieces.append(dict(self.prepare(groups[at:at+len(b["rows"])]), weights=b["weights"]))
