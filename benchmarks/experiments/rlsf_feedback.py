@@ -1,6 +1,6 @@
 """Does it help to be told which tokens were wrong? RLSF (2405.16661) on the materials lab with the same certificates in three views. Prints one JSON line.
 
-    python benchmarks/experiments/rlsf_feedback.py [--seeds 0 1] [--batches 24] [--arms ...] [--out FILE]
+    python benchmarks/experiments/rlsf_feedback.py [--seeds 0 1] [--batches 24] [--jobs 2] [--arms ...] [--out FILE]
 
 The base is the packaged novice after it read 1,200 derivations of 4 and 5 hops in which every calculation is off by one with probability 0.55 (a minute, seeded): it calculates badly everywhere.
 Every arm then sees the same questions, 32 a batch with one sample each. The tool is `tools.Lab(lines=True)`: its score is the share of steps that are right, so that the three views of a certificate
@@ -8,10 +8,11 @@ have the same total (token and scalar) or its verdict (boolean).
 
 * token, scalar, boolean: PPO with four updates a batch. reinforce_*: REINFORCE on as many samples.
 
-Each arm takes the better of two learning rates by the area under its validation curve with seed 0; all seeds then use it. Curves: strict accuracy of samples (4 each) on 60 validation questions.
+Each arm takes the best of four settings (learning rate; discount 1 or 0.5) by the area under its validation curve with seed 0; all seeds then use it. `--jobs` arms run side by side. Curves: strict accuracy of samples (4 each) on 60 validation questions.
 Test (200 questions a seed, pooled): strict accuracy, greedy and of 4 samples, with 95 % intervals, and paired differences between neighbouring views.
 """
-import random, sys, tempfile, time
+import multiprocessing, random, sys, tempfile, time
+from concurrent.futures import ProcessPoolExecutor
 
 from shared import arguments, joined, midpoint, rounded, tell # sets the environment, so before torch
 
@@ -29,7 +30,7 @@ from preflexor_lab.tools import Lab
 HOPS, BATCH, UPDATES, WRONG = (4, 5), 32, 4, .55
 VIEWS = ("token", "scalar", "boolean")
 ARMS = {v: dict(feedback=v) for v in VIEWS} | {f"reinforce_{v}": dict(feedback=v, algorithm="reinforce") for v in VIEWS}
-RATES = {"ppo": (2e-5, 5e-5), "reinforce": (5e-5, 2e-4)}
+GRID = {name: [dict(learning_rate=r, gamma=g) for r in rates for g in (1.0, .5)] for name, rates in (("ppo", (5e-5, 1e-4)), ("reinforce", (2e-4, 5e-4)))}
 
 
 def miscalculated(item, rng):
@@ -61,14 +62,14 @@ def bad_calculator(tokenizer):
 def rows_of(items): return [dict(prompt=i.prompt, item=i) for i in items]
 
 
-def train(weights, tokenizer, arm, rate, seed, batches):
+def train(weights, tokenizer, arm, setting, seed, batches):
     start, a = time.process_time(), ARMS[arm]
     updates = 1 if a.get("algorithm") else UPDATES
     model = load_model(str(nano_path("novice")), dtype=torch.float32)
     model.load_state_dict(weights)
     with tempfile.TemporaryDirectory() as d:
-        args = make_arguments(RLSFConfig, d, per_device_train_batch_size=BATCH, response_length=110, kl_coef=.02, learning_rate=rate, max_steps=batches*updates, num_train_epochs=10, seed=seed, data_seed=seed,
-                              lr_scheduler_type="constant", group_by_length=False, eval_strategy="steps", eval_steps=max(1, batches//8)*updates, eval_k=4, logging_steps=updates, **a)
+        args = make_arguments(RLSFConfig, d, per_device_train_batch_size=BATCH, response_length=110, kl_coef=.02, max_steps=batches*updates, num_train_epochs=10, seed=seed, data_seed=seed,
+                              lr_scheduler_type="constant", group_by_length=False, eval_strategy="steps", eval_steps=max(1, batches//8)*updates, eval_k=4, logging_steps=updates, **a, **setting)
         trainer = RLSFTrainer(model, args, rows_of(world.items(BATCH*batches, seed=100+seed, hops=HOPS, split="train")), tokenizer, Lab(lines=True), eval_dataset=rows_of(world.items(60, seed=1, hops=HOPS, split="valid")))
         curve = [(0, trainer.evaluate()["eval_mean@4"])]
         fit(trainer)
@@ -83,25 +84,31 @@ def measure(model, tokenizer, seed):
     return dict(greedy=tell(), sampled=tell(k=4))
 
 
+def best_of(arm, weights, seeds, batches):
+    "The better setting on validation with seed 0, and its runs with every seed: what is told of them, and their test results."
+    tokenizer, tried = load_tokenizer(str(nano_path("novice"))), []
+    for setting in GRID[ARMS[arm].get("algorithm", "ppo")]:
+        found = train(weights, tokenizer, arm, setting, 0, batches)
+        tried.append((curve_area(found[1]), setting, found))
+        print(arm, setting, found[1], round(found[2]), file=sys.stderr, flush=True)
+    _, setting, first = max(tried, key=lambda t: t[0])
+    runs = [first if s == 0 else train(weights, tokenizer, arm, setting, s, batches) for s in seeds]
+    curves = [c for _, c, _ in runs]
+    return dict(setting=setting, curves=curves, area=[round(curve_area(c), 4) for c in curves], cpu_s=[round(s) for *_, s in runs]), [measure(model, tokenizer, s) for (model, *_), s in zip(runs, seeds)]
+
+
 def main():
-    a = arguments(__doc__, [0, 1], batches=24, arms=list(ARMS))
+    a = arguments(__doc__, [0, 1], batches=24, jobs=1, arms=list(ARMS))
     tokenizer = load_tokenizer(str(nano_path("novice")))
     base = bad_calculator(tokenizer)
     weights = {k: v.clone() for k, v in base.state_dict().items()}
     before = [measure(base, tokenizer, s) for s in a.seeds]
     out = dict(experiment="rlsf_feedback", seeds=a.seeds, batches=a.batches, samples_a_batch=BATCH, before={n: rounded(bootstrap_mean(joined(before, n))) for n in ("greedy", "sampled")}, arms={}, differences={})
     tests = {"before": before}
-    for arm in a.arms:
-        tried = []
-        for rate in RATES[ARMS[arm].get("algorithm", "ppo")]:
-            found = train(weights, tokenizer, arm, rate, 0, a.batches)
-            tried.append((curve_area(found[1]), rate, found))
-            print(arm, rate, found[1], round(found[2]), file=sys.stderr, flush=True)
-        _, rate, first = max(tried, key=lambda t: t[0])
-        runs = [first if s == 0 else train(weights, tokenizer, arm, rate, s, a.batches) for s in a.seeds]
-        tests[arm] = [measure(model, tokenizer, s) for (model, *_), s in zip(runs, a.seeds)]
-        out["arms"][arm] = dict(learning_rate=rate, curves=[c for _, c, _ in runs], area=[round(curve_area(c), 4) for _, c, _ in runs], cpu_s=[round(s) for *_, s in runs],
-                                test={n: rounded(bootstrap_mean(joined(tests[arm], n))) for n in ("greedy", "sampled")})
+    with ProcessPoolExecutor(a.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for arm, (row, after) in zip(a.arms, pool.map(best_of, a.arms, *([x]*len(a.arms) for x in (weights, a.seeds, a.batches)))):
+            tests[arm] = after
+            out["arms"][arm] = row | dict(test={n: rounded(bootstrap_mean(joined(after, n))) for n in ("greedy", "sampled")})
     for one, other in (("token", "scalar"), ("scalar", "boolean"), ("reinforce_token", "reinforce_scalar"), ("reinforce_scalar", "reinforce_boolean"), *((v, f"reinforce_{v}") for v in VIEWS), *((x, "before") for x in a.arms)):
         if one in tests and other in tests: out["differences"][f"{one} - {other}"] = {n: rounded(paired_bootstrap(joined(tests[one], n), joined(tests[other], n))) for n in ("greedy", "sampled")}
     out["midpoint"] = midpoint(out["arms"], samples_to)
