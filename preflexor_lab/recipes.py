@@ -393,8 +393,8 @@ def _row_text(row: dict) -> str:
 # %% ../nbs/61_recipes.ipynb #c2e9c990
 @app.command()
 def certify(
-    tool: Annotated[str, typer.Argument(metavar="TOOL", help=", ".join(TRIALS))],
-    response: Annotated[str | None, typer.Argument(metavar="[RESPONSE]", help="the text to judge; - reads it from standard input; nothing: the tool's example")] = None,
+    tool: Annotated[str, typer.Argument(help=", ".join(TRIALS))],
+    response: Annotated[str | None, typer.Argument(help="the text to judge; - reads it from standard input; nothing: the tool's example")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="the question, for the tools that read it")] = None,
     meta: Annotated[str | None, typer.Option("--meta", help="a JSON object with what else the tool reads: tests, schema, premises, domains, numbers, targets")] = None,
     debug: Debug = False,
