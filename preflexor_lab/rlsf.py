@@ -196,7 +196,7 @@ class RLSFTrainer(PolicyTrainer):
         eval_dataset=None,        # rows to measure on
         **kwargs,                 # ref_model, engine, callbacks, optimizers
     ):
-        tool = getattr(tool, "tool", tool)
+        tool = tool if callable(tool) else getattr(tool, "tool", tool) # a `Limited` is a tool, and has another one inside
         if not callable(tool): raise ValueError(f"RLSF learns from a tool: give tool=, called with (prompt, response, item) and returning a Certificate, got {tool!r}")
         if eval_dataset is not None and args.eval_samples: eval_dataset = list(eval_dataset)[:args.eval_samples]
         self.kept, self.certificates, self.skipping, self.moved = None, {}, False, []
