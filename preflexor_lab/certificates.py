@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRIALS', 'Trial', 'trial_of', 'open_tool', 'certificate_for', 'certificate_html', 'certificate_widget']
 
-# %% ../nbs/59_certificates.ipynb #3a5ac274
+# %% ../nbs/59_certificates.ipynb #b5cec387
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from .records import Certificate
 from .rewards import harmless, heat_html
 from .tasks import Item
 
-# %% ../nbs/59_certificates.ipynb #7413255c
+# %% ../nbs/59_certificates.ipynb #65bc59b8
 @dataclass(frozen=True)
 class Trial:
     "A tool, what it reads, and a response to try it on."
@@ -35,14 +35,14 @@ TRIALS = {
     "game24": Trial("Game24", "24 from all the numbers of the prompt, or of meta's numbers", "use 2 3 4 6", "( 6 - 2 ) * 3 * 2"),
     "logic": Trial("Logic", "a verdict or an assignment; meta has premises and a conclusion, or premises, clauses or domains with constraints", "If it rains, the road is wet. The road is wet. Does it rain?", "Yes, it rains.",
                    dict(premises=["rain -> wet", "wet"], conclusion="rain")),
-    "python": Trial("PythonCode", "does the code compile, and which of meta's tests does it pass", "Write double(x).", "```python\ndef double(x):\n    return x ** 2\n```", dict(tests=["double(2) == 4", "assert double(3) == 6"])),
+    "python": Trial("PythonCode", "does the code compile, and which of meta's tests does it pass", "Write double(x).", "```python\ndef double(x):\n    return x ** 2\n```", dict(tests=["assert double(2) == 4", "assert double(3) == 6"])),
     "json": Trial("JSONSchema", "is the answer JSON, and does it fit meta's schema", "Brass as JSON.", '{"name": "brass", "copper": -65}',
                   dict(schema=dict(type="object", properties=dict(copper=dict(type="number", minimum=0)), required=["name", "copper"])), dict(schema=True)),
     "molecule": Trial("Molecule", "is the answer a molecule in SMILES, with the properties in meta's targets", "An alcohol with a ring, as SMILES.", "C1CCC(O)CC"),
     "sentiment": Trial("Sentiment", "the sentiment of the answer, word by word; positive passes", "The film was", "superb, a joy to watch, but the end was not good."),
 }
 
-# %% ../nbs/59_certificates.ipynb #90bf80c7
+# %% ../nbs/59_certificates.ipynb #a9e03415
 def trial_of(
     name:str, # of a tool
 )->Trial:
@@ -68,7 +68,7 @@ def certificate_for(
     item = None if not meta else Item("given", prompt if prompt.strip() else "?", "", prompt if prompt.strip() else "?", meta=dict(meta))
     return certify(tool, [prompt], [response], [item])[0]
 
-# %% ../nbs/59_certificates.ipynb #561010b1
+# %% ../nbs/59_certificates.ipynb #9dd97242
 def certificate_html(
     response:str,      # the text judged
     cert:Certificate,  # its verdict
