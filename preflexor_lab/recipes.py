@@ -413,7 +413,7 @@ def certify(
 
     `preflexor certify json --meta '{"schema": {"required": ["name"]}}' '{"name": "brass"}'`
 
-    `preflexor certify python --meta '{"tests": ["double(2) == 4"]}' - < answer.py`
+    `preflexor certify python --meta '{"tests": ["assert double(2) == 4"]}' - < answer.py`
 
     A response that begins with a dash stands behind `--`. Colours are left out where the output is no terminal.
     """
@@ -431,7 +431,7 @@ def certify(
             except json.JSONDecodeError as e:
                 raise ValueError(f"certify: --meta is no JSON: {e}") from None
             if not isinstance(given, dict):
-                raise ValueError(f"certify: --meta must be a JSON object such as '{{\"tests\": [\"double(2) == 4\"]}}', got {meta[:60]}")
+                raise ValueError(f"certify: --meta must be a JSON object such as '{{\"tests\": [\"assert double(2) == 4\"]}}', got {meta[:60]}")
         cert = certificate_for(open_tool(tool), response, prompt or "", given)
         if cert.failed:
             raise ValueError(f"{cert.error} (this tool checks: {example.reads})")
