@@ -107,28 +107,27 @@ def show_certificate(
     cert:Certificate, # a grade with spans
     response:str,     # the text it grades
 )->View:
-    "Colour a response by the value of the spans that a certificate names; spans outside the text are counted in a note."
+    "Colour a response by the value of the spans that a certificate names; an empty span, such as a missing step, is a ▾, and spans outside the text are counted in a note."
     n, top = len(response), max([abs(s.value) for s in cert.spans], default=1.0) or 1.0
-    inside = [s for s in cert.spans if s.start < min(s.end, n)]
+    inside = [s for s in cert.spans if s.start < min(s.end, n) or s.start == s.end <= n]
     at = [None]*n
     for s in sorted(inside, key=lambda s: s.start - s.end): # long spans first, short ones over them
         for i in range(s.start, min(s.end, n)): at[i] = s
-    body, ansi, i = "", "", 0
-    while i < n:
-        j = next((k for k in range(i, n) if at[k] is not at[i]), n)
-        piece, s = response[i:j], at[i]
+    body, ansi, points = "", "", {s.start: s for s in inside if s.start == s.end}
+    cuts = sorted({0, n, *points, *(i for i in range(1, n) if at[i] is not at[i-1])})
+    pieces = [p for i, j in zip(cuts, [*cuts[1:], n]) for p in (*([("▾", points[i])] if i in points else []), (response[i:j], at[i] if i < n else None))]
+    for piece, s in pieces:
         if s is None or s.value == 0: body, ansi = body + esc(piece), ansi + clean(piece)
         else:
             rgb, cls, code = ("20,150,110", "plus", 42) if s.value > 0 else ("215,90,45", "minus", 41)
             body += f'<mark class="{cls}" style="background:rgba({rgb},{.12 + .4*abs(s.value)/top:.2f})" title="{s.value:+g} {esc(s.reason)}">{esc(piece)}</mark>'
             ansi += f"\033[{code}m{clean(piece)}\033[0m"
-        i = j
     verdict, cls = (f"no grade: {cert.error}", "failed") if cert.failed else ("passed", "ok") if cert.passed else ("not passed", "bad")
     head = f'<span class="badge {cls}">{esc(verdict)}</span>' + ("" if cert.failed else f"score {cert.score:g} ") + esc(cert.reason)
-    items = "".join(f"<li><b>{s.value:+g}</b> <code>{esc(response[s.start:s.end][:80])}</code> {esc(s.reason)}</li>" for s in inside)
+    items = "".join(f"<li><b>{s.value:+g}</b> <code>{esc(response[s.start:s.end][:80] or '▾')}</code> {esc(s.reason)}</li>" for s in inside)
     outside = len(cert.spans) - len(inside)
-    note = f'<span class="note">{outside} span(s) empty or outside the text</span>' if outside else ""
-    lines = [clean(f"[{verdict}] score {cert.score:g} {cert.reason}"), ansi, *(f"  {s.value:+g} {response[s.start:s.end][:80]!r} {clean(s.reason)}" for s in inside)]
+    note = f'<span class="note">{outside} span(s) outside the text</span>' if outside else ""
+    lines = [clean(f"[{verdict}] score {cert.score:g} {cert.reason}"), ansi, *(f"  {s.value:+g} {response[s.start:s.end][:80] or '▾'!r} {clean(s.reason)}" for s in inside)]
     return View(f'<div>{head}</div><div class="box extra"><div class="text">{body}</div></div><ul>{items}</ul>{note}', "\n".join(lines))
 
 # %% ../nbs/60_viz.ipynb #829fa5a9
@@ -407,6 +406,8 @@ a bar that crosses the line at zero is no evidence of a difference.</figcaption>
 <h2 id="examples">Before and after</h2>
 {% for e in examples %}<details class="example"{% if loop.index < 3 %} open{% endif %}><summary>{{ e.name }}</summary>
 <div class="pl">{{ e.body }}</div></details>{% else %}<p class="quiet">No example was kept.</p>{% endfor %}
+{% if certificates %}<h2 id="certificates">Certificates</h2><p>What the grader says of the same questions, stage by stage: red spans are wrong, green ones right.</p>
+{% for c in certificates %}<details class="example"{% if loop.first %} open{% endif %}><summary>{{ c.name }}</summary><div class="pl">{{ c.body }}</div></details>{% endfor %}{% endif %}
 <h2 id="masks">Masks as trained</h2>
 {% for m in masks %}<h4>{{ m.name }}</h4>{{ m.body }}{% else %}<p class="quiet">No mask was kept.</p>{% endfor %}
 <h2 id="failures">Failures</h2>
@@ -461,6 +462,7 @@ def report(
     masks:Mapping[str, MaskView]|Sequence[MaskView]=(), # views of trained sequences, named or not
     failures:Sequence[Mapping]=(),      # kind, reason and n, as `Ledger.failures` gives them
     notes:Sequence[str]|str=(),         # paragraphs; the first one opens the page
+    certificates:Sequence[Mapping]=(),  # question, and graded: (stage, response, Certificate) of each stage
 )->Path:                                # the file written
     "Write a run as one self-contained HTML page; raises ValueError when a part has not the shape described."
     import os, yaml
@@ -470,6 +472,7 @@ def report(
     notes = [notes] if isinstance(notes, str) else [str(n) for n in notes]
     for f in failures:
         if set(f) < {"kind", "reason", "n"}: raise ValueError(f"a failure needs kind, reason and n, got {f}")
+    if bad := [c for c in certificates if set(c) != {"question", "graded"}]: raise ValueError(f"certificates need question and graded, got {', '.join(bad[0])}")
     views = masks.items() if isinstance(masks, Mapping) else [(f"example {i + 1}", m) for i, m in enumerate(masks)]
     gains = [r for r in rows if r["metric"].startswith(("gain", "growth"))]
     costs = [r for r in rows if is_count(r["metric"]) and r not in gains]
@@ -477,7 +480,7 @@ def report(
     table = lambda some: Markup(accuracy_table(some).body) if some else ""
     drawn = lambda some: Markup(to_svg(accuracy_plot(some))) if any(r.get("low") is not None and r["value"] is not None for r in some) else ""
     numbers = any(isinstance(v, float) and math.isfinite(v) for m in metrics for k, v in m.items() if k not in ("step", "seed", "epoch", "round"))
-    sections = [("done", "What was done"), ("accuracy", "Accuracy"), ("curves", "Training"), ("examples", "Before and after"),
+    sections = [("done", "What was done"), ("accuracy", "Accuracy"), ("curves", "Training"), ("examples", "Before and after"), *([("certificates", "Certificates")] if certificates else []),
                 ("masks", "Masks"), ("failures", "Failures"), ("recipe", "Recipe")]
     safe = Environment(autoescape=True, finalize=lambda x: x if isinstance(x, Markup) else clean(x))
     page = safe.from_string(PAGE).render(
@@ -486,6 +489,7 @@ def report(
         table=table(shares), plot=drawn(shares), gains=table(gains), gain_plot=drawn([r for r in gains if r["metric"].startswith("gain")]), costs=table(costs),
         curves=Markup(to_svg(curves(metrics, smooth=max(1, len(metrics)//60), columns=3))) if numbers else "",
         examples=[dict(name=f"Example {i + 1}", body=Markup(show_example(e).body)) for i, e in enumerate(examples)],
+        certificates=[dict(name=clean(c["question"])[:90], body=Markup(box("question", "question", str(c["question"])) + "".join(side(text, cert, label) for label, text, cert in c["graded"]))) for c in certificates],
         masks=[dict(name=name, body=Markup(m._repr_html_())) for name, m in views],
         failures=failures, failed=sum(f["n"] for f in failures), recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "(none given)")
     path = Path(path)
