@@ -7,7 +7,7 @@ same samples: forward, backward, AdamW. All sides start from the same Llama of 5
 take turns, and are timed in CPU time (`time.process_time`); the first batch of each turn is the warm-up, the second counts, and of the turns the best.
 
 * ours: `RLSFTrainer` with token feedback and a value head. One engine call samples all rows. The tool costs nothing: a constant certificate of three spans;
-  finding the sampled tokens that they touch does cost, and is counted (as `feedback`).
+  finding the sampled tokens that they touch does cost, and is counted with the sampling; `feedback` is laying their values out.
 * one_query: the published way. `model.generate` with its cache on one query after another, then whole rows of all samples, full logits and
   log_softmax: without gradient the old log-probabilities and values and the reference's, then the updates with gradient (clipped surrogate,
   clipped value). Rewards at the tokens cost it nothing: they are the same three places in every row. Its warm-up is one query and one update on it.
