@@ -6,7 +6,7 @@ Both trainers run in this process on one thread, in turn, from the same weights 
 seconds of `train()` are compared; to ours are added the pass that fills the reference cache and the one that chooses the layout of a
 batch. The rest of construction (tokenising) is reported apart.
 """
-import argparse, copy, gc, json, os, statistics, sys, tempfile, time, warnings
+import argparse, copy, json, os, statistics, sys, tempfile, warnings
 
 os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"})
 warnings.filterwarnings("ignore")
@@ -14,6 +14,7 @@ warnings.filterwarnings("ignore")
 import datasets, torch
 from transformers import PrinterCallback
 
+from common import cpu
 from preflexor_lab.exo import DPOConfig, DPOTrainer
 from preflexor_lab.models import small_model, train_tokenizer
 from preflexor_lab.orpo import ORPOConfig, ORPOTrainer
@@ -29,14 +30,6 @@ def make_pairs(n, seed=0):
         length = int(torch.exp(torch.randn((), generator=draw)*.5)*median)
         return " ".join(words[i] for i in torch.multinomial(zipf, max(8, min(length, 3*median)), replacement=True, generator=draw).tolist())
     return [dict(prompt=text(60)+" ?", chosen=" "+text(120), rejected=" "+text(120)) for _ in range(n)]
-
-
-def cpu(call):
-    "Result of a call and the CPU seconds it took."
-    gc.collect()
-    start = time.process_time()
-    result = call()
-    return result, time.process_time()-start
 
 
 def settings(args, folder, **kw):

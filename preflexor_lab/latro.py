@@ -172,14 +172,15 @@ class Rationales:
 def explain(self:LaTROTrainer,
     rows:Sequence[dict], # with queries and responses
 )->list[Rationales]:     # one a row
-    "Sample K rationales of each question and say what each is worth, as training would."
-    out = []
+    "Sample K rationales of each question and say what each is worth, as training would; it is not counted as training."
+    out, spent = [], dict(self.spent)
     with torch.no_grad():
         for group in self.sample(self.rows(list(rows))):
             batch = self._prepare_inputs(self.prepare([group]))
             _, values = self.objective(self.group_logps(self.accelerator.unwrap_model(self.model).eval(), batch), batch)
             found = [dict(text=self.tokenizer.decode(r.ids), finished=r.finished, **{k: values[k][j].item() for k in ("answer_logp", "kl", "reward", "advantage")}) for j, r in enumerate(group)]
             out.append(Rationales(group[0].row["queries"], group[0].row["responses"], tuple(sorted(found, key=lambda r: -r["advantage"]))))
+    self.spent = spent
     return out
 
 # %% ../nbs/52_latro.ipynb #b465c348
