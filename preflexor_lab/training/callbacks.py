@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from ..models.adapters import load_weights
 from ..models.loading import save_model
-from ..runs.folder import write_atomic
+from ..text.files import write_atomic
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
