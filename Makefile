@@ -43,10 +43,10 @@ bench: env       ## every benchmark, one JSON line each; runs them all, and fail
 
 nano: env        ## retrain the packaged reasoner, critic and novice from nothing with seeds 0 and 1; the first of each and all measurements go into the package (about 25 minutes)
 	rm -rf runs/nano
-	export OMP_NUM_THREADS=1; $(BIN)/python -m preflexor_lab.nano --seed 0 --out runs/nano/seed0 & first=$$!; \
-	$(BIN)/python -m preflexor_lab.nano --seed 1 --out runs/nano/seed1; second=$$?; wait $$first && exit $$second
-	export OMP_NUM_THREADS=1; $(BIN)/python -m preflexor_lab.novice --seed 0 --out runs/nano/novice0 & first=$$!; \
-	$(BIN)/python -m preflexor_lab.novice --seed 1 --out runs/nano/novice1; second=$$?; wait $$first && exit $$second
+	export OMP_NUM_THREADS=1; $(BIN)/python -m preflexor_lab.nano.train --seed 0 --out runs/nano/seed0 & first=$$!; \
+	$(BIN)/python -m preflexor_lab.nano.train --seed 1 --out runs/nano/seed1; second=$$?; wait $$first && exit $$second
+	export OMP_NUM_THREADS=1; $(BIN)/python -m preflexor_lab.nano.novice --seed 0 --out runs/nano/novice0 & first=$$!; \
+	$(BIN)/python -m preflexor_lab.nano.novice --seed 1 --out runs/nano/novice1; second=$$?; wait $$first && exit $$second
 	for m in reasoner critic; do cp runs/nano/seed0/$$m/* preflexor_lab/assets/nano/$$m/; done
 	cp runs/nano/novice0/novice/* preflexor_lab/assets/nano/novice/
 	for s in 0 1; do cp runs/nano/seed$$s/metrics.json preflexor_lab/assets/nano/metrics_seed$$s.json; cp runs/nano/novice$$s/metrics.json preflexor_lab/assets/nano/novice_seed$$s.json; done

@@ -1,4 +1,5 @@
 "README.md from nbs/index.ipynb: cells that begin with `#| echo: false` show only their output."
+
 from pathlib import Path
 
 import nbformat

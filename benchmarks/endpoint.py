@@ -4,6 +4,7 @@ The same code on both sides: `build_pairs` with an `LLMTeacher`, that is a quest
 answer and a wrong answer for each context, nine calls a pair. The server is a process of its own that answers every request
 after the latency. The baseline has one request under way at a time, over fewer contexts; rates are pairs per second.
 """
+
 import argparse
 import asyncio
 import itertools
@@ -26,10 +27,22 @@ def serve(port_to, latency):
                 await reader.readexactly(int(head.split("content-length:")[1].split("\r\n")[0]))
                 await asyncio.sleep(latency)
                 text = f"What makes sample {next(numbers)} of the alloy stronger than the others?"
-                body = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [
-                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-                    "usage": {"prompt_tokens": 50, "completion_tokens": 12, "total_tokens": 62}}).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+                body = json.dumps(
+                    {
+                        "id": "x",
+                        "object": "chat.completion",
+                        "created": 0,
+                        "model": "m",
+                        "choices": [
+                            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+                        ],
+                        "usage": {"prompt_tokens": 50, "completion_tokens": 12, "total_tokens": 62},
+                    }
+                ).encode()
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+                    + body
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -37,15 +50,17 @@ def serve(port_to, latency):
     async def main():
         server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=512)
         port_to.send(server.sockets[0].getsockname()[1])
-        async with server: await server.serve_forever()
+        async with server:
+            await server.serve_forever()
 
     asyncio.run(main())
 
 
 def make_pairs(url, contexts, concurrency):
     "Build pairs from contexts; returns (pairs, calls, seconds)."
-    from preflexor_lab.generate import EndpointEngine
-    from preflexor_lab.synth import LLMTeacher, build_pairs
+    from preflexor_lab.data.pairs import build_pairs
+    from preflexor_lab.data.teachers import LLMTeacher
+    from preflexor_lab.models.endpoint import EndpointEngine
 
     engine = EndpointEngine(url, "m", concurrency=concurrency)
     teacher = LLMTeacher(engine, wrong=True)
@@ -68,19 +83,35 @@ def main():
     server.start()
     try:
         url = f"http://127.0.0.1:{port_from.recv()}/v1"
-        contexts = [f"Alloy number {i} was annealed at {400 + i} degrees and its hardness rose by {i} points." for i in range(args.contexts)]
+        contexts = [
+            f"Alloy number {i} was annealed at {400 + i} degrees and its hardness rose by {i} points."
+            for i in range(args.contexts)
+        ]
         make_pairs(url, contexts[:2], 2)
-        sides = {"concurrent": make_pairs(url, contexts, args.concurrency), "sequential": make_pairs(url, contexts[:args.sequential], 1)}
+        sides = {
+            "concurrent": make_pairs(url, contexts, args.concurrency),
+            "sequential": make_pairs(url, contexts[: args.sequential], 1),
+        }
     finally:
         server.terminate()
         server.join()
-    rate = {name: pairs/seconds for name, (pairs, _, seconds) in sides.items()}
-    print(json.dumps({
-        "benchmark": "endpoint", "latency_s": args.latency, "concurrency": args.concurrency,
-        "pairs": {k: v[0] for k, v in sides.items()}, "calls": {k: v[1] for k, v in sides.items()},
-        "seconds": {k: round(v[2], 2) for k, v in sides.items()}, "pairs_per_second": {k: round(v, 2) for k, v in rate.items()},
-        "ratio": round(rate["concurrent"]/rate["sequential"], 1), "target": 20.0}))
-    raise SystemExit(rate["concurrent"]/rate["sequential"] < 20)
+    rate = {name: pairs / seconds for name, (pairs, _, seconds) in sides.items()}
+    print(
+        json.dumps(
+            {
+                "benchmark": "endpoint",
+                "latency_s": args.latency,
+                "concurrency": args.concurrency,
+                "pairs": {k: v[0] for k, v in sides.items()},
+                "calls": {k: v[1] for k, v in sides.items()},
+                "seconds": {k: round(v[2], 2) for k, v in sides.items()},
+                "pairs_per_second": {k: round(v, 2) for k, v in rate.items()},
+                "ratio": round(rate["concurrent"] / rate["sequential"], 1),
+                "target": 20.0,
+            }
+        )
+    )
+    raise SystemExit(rate["concurrent"] / rate["sequential"] < 20)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A Llama of 5.6M random parameters, 32 prompts of 64 tokens, 128 new tokens each,
 is `model.generate`, one prompt a call. Both sides run in one process on one thread, and are timed in CPU time
 (`time.process_time`) after a warm-up, in turns, the best of `--rounds` counting for each.
 """
+
 import argparse
 import json
 import os
@@ -12,18 +13,28 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch  # noqa: E402
+from preflexor_lab.models.cache import roomy_cache
+from preflexor_lab.models.engine import GenerationParams  # noqa: E402
+from preflexor_lab.models.local import Forward, Row, decode_batch, evaluating  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
-
-from preflexor_lab.endpoint import GenerationParams  # noqa: E402
-from preflexor_lab.generate import Forward, Row, decode_batch, evaluating, roomy_cache  # noqa: E402
 
 
 def small_llama():
     "A Llama with 5.6M parameters, random weights."
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=4096, hidden_size=256, intermediate_size=640, num_hidden_layers=6, num_attention_heads=8,
-                         max_position_embeddings=512, tie_word_embeddings=True, eos_token_id=None, bos_token_id=None, pad_token_id=0,
-                         initializer_range=.1)
+    config = LlamaConfig(
+        vocab_size=4096,
+        hidden_size=256,
+        intermediate_size=640,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        eos_token_id=None,
+        bos_token_id=None,
+        pad_token_id=0,
+        initializer_range=0.1,
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -33,8 +44,10 @@ def one_at_a_time(model, prompts, new):
     for prompt in prompts:
         ids = torch.tensor([prompt])
         with torch.inference_mode():
-            done = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=0)
-        out.append(done[0, len(prompt):].tolist())
+            done = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=0
+            )
+        out.append(done[0, len(prompt) :].tolist())
     return out
 
 
@@ -67,21 +80,32 @@ def main():
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(1, 4096, (args.prompts, args.length), generator=generator).tolist()
     sides = {"batched": batched, "one_at_a_time": one_at_a_time}
-    for side in sides.values(): side(model, prompts[:2], 8)
+    for side in sides.values():
+        side(model, prompts[:2], 8)
     best, texts = {}, {}
     for _ in range(args.rounds):
         for name, side in sides.items():
             seconds, texts[name] = cpu_seconds(lambda: side(model, prompts, args.new))
             best[name] = min(seconds, best.get(name, seconds))
-    tokens = args.prompts*args.new
-    rate = {name: tokens/seconds for name, seconds in best.items()}
-    print(json.dumps({
-        "benchmark": "generation", "parameters": sum(p.numel() for p in model.parameters()), "prompts": args.prompts,
-        "prompt_tokens": args.length, "new_tokens": args.new, "threads": torch.get_num_threads(),
-        "tokens_per_cpu_second": {k: round(v, 1) for k, v in rate.items()},
-        "ratio": round(rate["batched"]/rate["one_at_a_time"], 2), "target": 5.0,
-        "same_ids": sum(a == b for a, b in zip(texts["batched"], texts["one_at_a_time"]))/args.prompts}))
-    raise SystemExit(rate["batched"]/rate["one_at_a_time"] < 5)
+    tokens = args.prompts * args.new
+    rate = {name: tokens / seconds for name, seconds in best.items()}
+    print(
+        json.dumps(
+            {
+                "benchmark": "generation",
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "prompts": args.prompts,
+                "prompt_tokens": args.length,
+                "new_tokens": args.new,
+                "threads": torch.get_num_threads(),
+                "tokens_per_cpu_second": {k: round(v, 1) for k, v in rate.items()},
+                "ratio": round(rate["batched"] / rate["one_at_a_time"], 2),
+                "target": 5.0,
+                "same_ids": sum(a == b for a, b in zip(texts["batched"], texts["one_at_a_time"])) / args.prompts,
+            }
+        )
+    )
+    raise SystemExit(rate["batched"] / rate["one_at_a_time"] < 5)
 
 
 if __name__ == "__main__":

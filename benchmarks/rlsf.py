@@ -19,45 +19,64 @@ Every sample has `--new` tokens (see `benchmarks/common`); their number is check
 `ratios` are CPU seconds of ours over theirs, for the batch and for sampling alone. Exits 1 when sampling is less than 5 times as fast as one query at a
 time (ratio above 0.2).
 """
-import argparse, copy, gc, time
+
+import argparse
+import copy
+import gc
+import time
 
 import common
 import torch
 from common import cpu, small_llama, word_tokenizer
 
-TARGETS = {"sampling: ours/one_query": .2}
-KL, CLIP, LAMBDA, VALUE = .05, .2, .95, .1
-PLACES = (3, 40, 90) # words that the constant certificate marks
+TARGETS = {"sampling: ours/one_query": 0.2}
+KL, CLIP, LAMBDA, VALUE = 0.05, 0.2, 0.95, 0.1
+PLACES = (3, 40, 90)  # words that the constant certificate marks
 
 
 def constant(prompt, response, item=None):
     "A certificate that costs next to nothing: three words, two of them wrong."
-    from preflexor_lab.records import Certificate, Span
+    from preflexor_lab.text.records import Certificate, Span
+
     starts = (20, 200, 500)
-    return Certificate(.5, False, tuple(Span(s, s+6, v) for s, v in zip(starts, (1.0, -1.0, -1.0))))
+    return Certificate(0.5, False, tuple(Span(s, s + 6, v) for s, v in zip(starts, (1.0, -1.0, -1.0))))
 
 
 def ours(args, model, tok, prompts, folder):
-    from preflexor_lab.rlsf import RLSFConfig, RLSFTrainer
+    from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
+
     parts, sampled = dict(sampling=0.0, feedback=0.0, old_and_reference=0.0), []
+
     class Timed(RLSFTrainer):
         def sample(self, rows):
             groups, parts["sampling"] = cpu(lambda: super(Timed, self).sample(rows))
             assert all(len(r.ids) == args.new for g in groups for r in g)
             sampled.append(self.state.global_step)
             return groups
+
         def prepare(self, groups):
             found, parts["feedback"] = cpu(lambda: super(Timed, self).prepare(groups))
-            assert int((found["feedback"] != 0).sum()) >= 3*len(found["ids"])
+            assert int((found["feedback"] != 0).sum()) >= 3 * len(found["ids"])
             return found
+
         def settle(self, batches):
             found, parts["old_and_reference"] = cpu(lambda: super(Timed, self).settle(batches))
             return found
-    config = RLSFConfig(**common.settings(args, folder, args.epochs), rloo_k=args.samples, response_length=args.new, kl_coef=KL, num_ppo_epochs=args.epochs, cliprange=CLIP, lam=LAMBDA, vf_coef=VALUE)
+
+    config = RLSFConfig(
+        **common.settings(args, folder, args.epochs),
+        rloo_k=args.samples,
+        response_length=args.new,
+        kl_coef=KL,
+        num_ppo_epochs=args.epochs,
+        cliprange=CLIP,
+        lam=LAMBDA,
+        vf_coef=VALUE,
+    )
     trainer = Timed(copy.deepcopy(model), config, [dict(prompt=p) for p in prompts], tok, constant)
     total = common.second_half(trainer, args.epochs)
     assert sampled == [0, args.epochs], sampled
-    return dict(total=total, **parts, updates=total-sum(parts.values()), shared=trainer.shared)
+    return dict(total=total, **parts, updates=total - sum(parts.values()), shared=trainer.shared)
 
 
 def one_query(args, model, tok, prompts, folder):
@@ -69,43 +88,56 @@ def one_query(args, model, tok, prompts, folder):
     def read(model, ids):
         "Log-probabilities of the sampled tokens, and values of the states before them: (N, T) each."
         out = model(ids, attention_mask=torch.ones_like(ids), use_cache=False, output_hidden_states=True)
-        logps = out.logits[:, width-1:-1].float().log_softmax(-1).gather(2, ids[:, width:, None])[..., 0]
-        return logps, head(out.hidden_states[-1][:, width-1:-1])[..., 0]
+        logps = out.logits[:, width - 1 : -1].float().log_softmax(-1).gather(2, ids[:, width:, None])[..., 0]
+        return logps, head(out.hidden_states[-1][:, width - 1 : -1])[..., 0]
 
     def batch(texts, epochs):
         start = time.process_time()
         queries = [torch.tensor([tok(t)["input_ids"]]) for t in texts for _ in range(args.samples)]
         model.eval()
         with torch.no_grad():
-            rows = [model.generate(q, attention_mask=torch.ones_like(q), max_new_tokens=args.new, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True) for q in queries]
-            sampling = time.process_time()-start
+            rows = [
+                model.generate(
+                    q,
+                    attention_mask=torch.ones_like(q),
+                    max_new_tokens=args.new,
+                    do_sample=True,
+                    temperature=1.0,
+                    top_k=0,
+                    top_p=1.0,
+                    use_cache=True,
+                )
+                for q in queries
+            ]
+            sampling = time.process_time() - start
             ids = torch.cat(rows)
-            assert ids.shape == (len(queries), width+args.new)
+            assert ids.shape == (len(queries), width + args.new)
             (old, values), (reference, _) = read(model, ids), read(ref, ids)
-            rewards = -KL*(old-reference)
-            for place, value in zip(PLACES, (1/3, -1/3, -1/3)): rewards[:, place] += value
+            rewards = -KL * (old - reference)
+            for place, value in zip(PLACES, (1 / 3, -1 / 3, -1 / 3)):
+                rewards[:, place] += value
             advantages, ahead, after = torch.zeros_like(rewards), 0.0, 0.0
             for t in reversed(range(args.new)):
-                ahead = rewards[:, t]+after-values[:, t]+LAMBDA*ahead
+                ahead = rewards[:, t] + after - values[:, t] + LAMBDA * ahead
                 after, advantages[:, t] = values[:, t], ahead
-            returns = advantages+values
-            advantages = (advantages-advantages.mean())/(advantages.std()+1e-8)
+            returns = advantages + values
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         model.train()
         for _ in range(epochs):
             logps, now = read(model, ids)
-            ratio, held = (logps-old).exp(), values+(now-values).clamp(-CLIP, CLIP)
-            policy = torch.maximum(-advantages*ratio, -advantages*ratio.clamp(1-CLIP, 1+CLIP)).mean()
-            value = .5*torch.maximum((now-returns)**2, (held-returns)**2).mean()
-            (policy+VALUE*value).backward()
+            ratio, held = (logps - old).exp(), values + (now - values).clamp(-CLIP, CLIP)
+            policy = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - CLIP, 1 + CLIP)).mean()
+            value = 0.5 * torch.maximum((now - returns) ** 2, (held - returns) ** 2).mean()
+            (policy + VALUE * value).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return time.process_time()-start, sampling
+        return time.process_time() - start, sampling
 
     batch(prompts[:1], 1)
     gc.collect()
-    total, sampling = batch(prompts[args.prompts:], args.epochs)
-    return dict(total=total, sampling=sampling, updates=total-sampling)
+    total, sampling = batch(prompts[args.prompts :], args.epochs)
+    return dict(total=total, sampling=sampling, updates=total - sampling)
 
 
 def trl_rloo(args, model, tok, prompts, folder):
@@ -122,19 +154,51 @@ def main():
     parser.add_argument("--length", type=int, default=64, help="tokens of a prompt (default %(default)s)")
     parser.add_argument("--new", type=int, default=192, help="tokens of a response (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=4, help="updates on a batch (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each side, the best counts (default %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="turns of each side, the best counts (default %(default)s)"
+    )
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="what to time (default: all)")
     args = parser.parse_args()
-    if args.new <= max(PLACES) or args.samples < 2: parser.error(f"--new must be above {max(PLACES)} and --samples at least 2, got {args.new} and {args.samples}")
+    if args.new <= max(PLACES) or args.samples < 2:
+        parser.error(f"--new must be above {max(PLACES)} and --samples at least 2, got {args.new} and {args.samples}")
     torch.set_num_threads(1)
     model, tok = small_llama(), word_tokenizer()
-    best = common.take_turns({name: SIDES[name] for name in args.sides}, args.rounds, args, model, tok, common.texts(tok, 2*args.prompts, args.length))
+    best = common.take_turns(
+        {name: SIDES[name] for name in args.sides},
+        args.rounds,
+        args,
+        model,
+        tok,
+        common.texts(tok, 2 * args.prompts, args.length),
+    )
     ratios = {}
     for part, field in (("batch", "total"), ("sampling", "sampling")):
-        ratios |= {f"{part}: ours/{other}": round(best["ours"][field]/best[other][field], 3) for other in best if "ours" in best and other != "ours"}
+        ratios |= {
+            f"{part}: ours/{other}": round(best["ours"][field] / best[other][field], 3)
+            for other in best
+            if "ours" in best and other != "ours"
+        }
     met = {name: ratios[name] <= most for name, most in TARGETS.items() if name in ratios}
-    common.finish(dict(benchmark="rlsf", parameters=sum(p.numel() for p in model.parameters()), prompts=args.prompts, samples=args.samples, prompt_tokens=args.length, response_tokens=args.new, epochs=args.epochs,
-                       threads=torch.get_num_threads(), rounds=args.rounds, **common.seconds(best), prompts_shared=best.get("ours", {}).get("shared"), ratios=ratios, targets=TARGETS, met=met), met)
+    common.finish(
+        dict(
+            benchmark="rlsf",
+            parameters=sum(p.numel() for p in model.parameters()),
+            prompts=args.prompts,
+            samples=args.samples,
+            prompt_tokens=args.length,
+            response_tokens=args.new,
+            epochs=args.epochs,
+            threads=torch.get_num_threads(),
+            rounds=args.rounds,
+            **common.seconds(best),
+            prompts_shared=best.get("ours", {}).get("shared"),
+            ratios=ratios,
+            targets=TARGETS,
+            met=met,
+        ),
+        met,
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 "Export and clean every notebook, then fail if that changed a file: the library must equal its notebooks."
+
 import hashlib
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 "Shared fixtures: offline, one or two threads, the packaged models and the optional real data."
+
 import os
 from pathlib import Path
 
@@ -28,6 +29,6 @@ def shared_data():
 @pytest.fixture(scope="session")
 def nano():
     "Path of the packaged nano reasoner."
-    from preflexor_lab.models import nano_path
+    from preflexor_lab.models.loading import nano_path
 
     return nano_path("reasoner")

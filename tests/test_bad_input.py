@@ -1,4 +1,5 @@
 "Each mistake a user can make ends with status 2 and one line that says what was wrong, what was given and what to do."
+
 import json
 import os
 import signal
@@ -9,10 +10,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from preflexor_lab.recipes.cli import app
 from typer.testing import CliRunner
-
-from preflexor_lab.recipes import app
-
 
 LAB = ["tests/recipes/mini.yaml"]
 
@@ -54,17 +53,31 @@ def endpoint():
                 self.close_connection = True
 
         def do_GET(self):
-            self._send(200, {"object": "list", "data": [{"id": "teacher", "object": "model", "created": 0, "owned_by": "test"}]})
+            self._send(
+                200,
+                {"object": "list", "data": [{"id": "teacher", "object": "model", "created": 0, "owned_by": "test"}]},
+            )
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
             behave = self.server.behave
             if isinstance(behave, int):
-                return self._send(behave, {"error": {"message": "refused", "type": "invalid_request_error", "code": "invalid_api_key"}})
+                return self._send(
+                    behave,
+                    {"error": {"message": "refused", "type": "invalid_request_error", "code": "invalid_api_key"}},
+                )
             message = {"role": "assistant", "content": behave, "refusal": None if behave else "no"}
-            self._send(200, {"id": "x", "object": "chat.completion", "created": 0, "model": "teacher",
-                             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                             "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+            self._send(
+                200,
+                {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": "teacher",
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+                },
+            )
 
         def log_message(self, *args):
             pass
@@ -96,19 +109,35 @@ def test_missing_corpus(preflexor, tmp_path):
 
 
 def test_model_without_tokenizer(preflexor, tmp_path, nano):
-    from preflexor_lab.models import load_model
+    from preflexor_lab.models.loading import load_model
 
     load_model(str(nano)).save_pretrained(tmp_path / "bare")
-    preflexor(*LAB, f"model={tmp_path / 'bare'}", "--run-dir", tmp_path / "r", says=["tokenizer", str(tmp_path / "bare")])
+    preflexor(
+        *LAB, f"model={tmp_path / 'bare'}", "--run-dir", tmp_path / "r", says=["tokenizer", str(tmp_path / "bare")]
+    )
 
 
 def test_unreachable_endpoint(preflexor, tmp_path):
-    preflexor(*LAB, "teacher.url=http://127.0.0.1:9/v1", "teacher.model=x", "--run-dir", tmp_path / "r", says="http://127.0.0.1:9/v1")
+    preflexor(
+        *LAB,
+        "teacher.url=http://127.0.0.1:9/v1",
+        "teacher.model=x",
+        "--run-dir",
+        tmp_path / "r",
+        says="http://127.0.0.1:9/v1",
+    )
 
 
 def test_wrong_key(preflexor, tmp_path, endpoint):
     endpoint.behave = 401
-    preflexor(*LAB, f"teacher.url={endpoint.url}", "teacher.model=teacher", "--run-dir", tmp_path / "r", says=[endpoint.url, "OPENAI_API_KEY"])
+    preflexor(
+        *LAB,
+        f"teacher.url={endpoint.url}",
+        "teacher.model=teacher",
+        "--run-dir",
+        tmp_path / "r",
+        says=[endpoint.url, "OPENAI_API_KEY"],
+    )
 
 
 @pytest.mark.parametrize("behave", ["", "I cannot help with that."])
@@ -121,7 +150,15 @@ def test_teacher_that_gives_nothing(preflexor, tmp_path, endpoint, behave):
 
 def test_two_runs_in_one_folder(root, tmp_path):
     "The second process is refused while the first lives."
-    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", *LAB, "--run-dir", str(tmp_path / "r")]
+    command = [
+        sys.executable,
+        "-c",
+        "from preflexor_lab.recipes import main; main()",
+        "run",
+        *LAB,
+        "--run-dir",
+        str(tmp_path / "r"),
+    ]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -136,8 +173,8 @@ def test_two_runs_in_one_folder(root, tmp_path):
 
 
 def test_other_recipe_in_the_same_folder(preflexor, tmp_path):
-    from preflexor_lab.runs import RunFolder
-    from preflexor_lab.schema import load_recipe
+    from preflexor_lab.recipes.schema import load_recipe
+    from preflexor_lab.runs.folder import RunFolder
 
     RunFolder(tmp_path / "r", load_recipe("tests/recipes/mini.yaml").model_dump()).close()
     preflexor(*LAB, "eval.items=5", "--run-dir", tmp_path / "r", says=["eval.items", str(tmp_path / "r")])

@@ -1,4 +1,5 @@
 "The endpoint engine against a real server on the packaged model, and against one that misbehaves in every way we know."
+
 import asyncio
 import json
 import logging
@@ -14,10 +15,15 @@ from pathlib import Path
 
 import pytest
 from badserver import BadServer, ok
+from preflexor_lab.models.endpoint import EndpointEngine, generate_OpenAI
+from preflexor_lab.models.engine import EngineError
+from preflexor_lab.models.local import LocalEngine
+from preflexor_lab.models.replay import ReplayEngine, record
 
-from preflexor_lab.generate import EndpointEngine, EngineError, LocalEngine, ReplayEngine, generate_OpenAI, record
-
-FACTS = ["hardness : silver= 7 . gold= silver -3 . what is gold ?\n", "hardness : silver= 2 . gold= silver +5 . what is gold ?\n"]
+FACTS = [
+    "hardness : silver= 7 . gold= silver -3 . what is gold ?\n",
+    "hardness : silver= 2 . gold= silver +5 . what is gold ?\n",
+]
 
 
 def engine(server, **options):
@@ -37,6 +43,7 @@ def error(status, message="says the server", **headers):
 
 # ---- the real server ----
 
+
 @pytest.fixture(scope="module", autouse=True)
 def process(request, tmp_path_factory):
     "`transformers serve` on the packaged reasoner, started at once and needed last; its process group is ended afterwards."
@@ -48,14 +55,31 @@ def process(request, tmp_path_factory):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    nano = tmp_path_factory.mktemp("served")/"nano"
+    nano = tmp_path_factory.mktemp("served") / "nano"
     shutil.copytree(request.getfixturevalue("nano"), nano)
-    running = subprocess.Popen([program, "serve", str(nano), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                               env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    running = subprocess.Popen(
+        [
+            program,
+            "serve",
+            str(nano),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--device",
+            "cpu",
+            "--dtype",
+            "float32",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
     yield running, f"http://127.0.0.1:{port}", str(nano)
     os.killpg(running.pid, signal.SIGTERM)
-    try: running.wait(10)
+    try:
+        running.wait(10)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait(10)
@@ -69,16 +93,31 @@ def served(process):
     while time.monotonic() < deadline:
         assert running.poll() is None, "transformers serve ended at once: is transformers[serving] installed?"
         try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2): return f"{address}/v1", model
-        except OSError: time.sleep(0.3)
+            with urllib.request.urlopen(f"{address}/health", timeout=2):
+                return f"{address}/v1", model
+        except OSError:
+            time.sleep(0.3)
     pytest.fail("transformers serve did not answer within 120 s")
 
 
 # ---- trouble that passes ----
 
-@pytest.mark.parametrize("trouble", [
-    [error(429), error(429)], [error(500), error(502), error(503)], [error(408), error(409)], ["cut"], ["slam", "slam"],
-    ["garbage"], ["html"], [{"choices": []}], [{}]], ids=str)
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        [error(429), error(429)],
+        [error(500), error(502), error(503)],
+        [error(408), error(409)],
+        ["cut"],
+        ["slam", "slam"],
+        ["garbage"],
+        ["html"],
+        [{"choices": []}],
+        [{}],
+    ],
+    ids=str,
+)
 def test_trouble_that_passes(trouble):
     with BadServer(*trouble, "at last") as server:
         done = one(server)
@@ -100,9 +139,20 @@ def test_retry_after_is_honoured():
 
 # ---- trouble that stays: data, not exceptions ----
 
-@pytest.mark.parametrize("step,reason", [
-    (error(429, "slow down"), "429: slow down"), (error(503, "busy"), "503: busy"), ("hang", "timed out"), ("cut", "connection failed"),
-    ("slam", "connection failed"), ("garbage", "not JSON"), ("html", "holds no choice")], ids=str)
+
+@pytest.mark.parametrize(
+    "step,reason",
+    [
+        (error(429, "slow down"), "429: slow down"),
+        (error(503, "busy"), "503: busy"),
+        ("hang", "timed out"),
+        ("cut", "connection failed"),
+        ("slam", "connection failed"),
+        ("garbage", "not JSON"),
+        ("html", "holds no choice"),
+    ],
+    ids=str,
+)
 def test_trouble_that_stays(step, reason):
     with BadServer(step) as server:
         done = one(server, timeout=0.3, max_retries=1)
@@ -110,10 +160,19 @@ def test_trouble_that_stays(step, reason):
         assert len(server.seen) == 2
 
 
-@pytest.mark.parametrize("step,reason", [
-    ("", "returned nothing"), ("  \n", "returned nothing"), (ok(None), "returned nothing"), (ok(None, refusal="I will not"), "refused: I will not"),
-    ({"choices": [ok("half")["choices"][0] | {"finish_reason": "content_filter"}]}, "filtered"), (error(400, "too long"), "400: too long"),
-    ((422, {}, {"detail": "Unexpected fields"}), "422: Unexpected fields")], ids=str)
+@pytest.mark.parametrize(
+    "step,reason",
+    [
+        ("", "returned nothing"),
+        ("  \n", "returned nothing"),
+        (ok(None), "returned nothing"),
+        (ok(None, refusal="I will not"), "refused: I will not"),
+        ({"choices": [ok("half")["choices"][0] | {"finish_reason": "content_filter"}]}, "filtered"),
+        (error(400, "too long"), "400: too long"),
+        ((422, {}, {"detail": "Unexpected fields"}), "422: Unexpected fields"),
+    ],
+    ids=str,
+)
 def test_an_answer_that_is_none(step, reason):
     with BadServer(step) as server:
         done = one(server)
@@ -123,7 +182,10 @@ def test_an_answer_that_is_none(step, reason):
 
 def test_one_bad_item_leaves_the_others_alone():
     def mood(body):
-        return error(400, "no") if "3" in body["messages"][0]["content"] else ok("yes " + body["messages"][0]["content"])
+        return (
+            error(400, "no") if "3" in body["messages"][0]["content"] else ok("yes " + body["messages"][0]["content"])
+        )
+
     with BadServer(mood) as server:
         done = [row[0] for row in engine(server).generate([f"prompt {i}" for i in range(6)])]
         assert [c.failed for c in done] == [False, False, False, True, False, False]
@@ -132,21 +194,32 @@ def test_one_bad_item_leaves_the_others_alone():
 
 # ---- trouble for everybody: one line ----
 
-@pytest.mark.parametrize("step,say", [
-    (error(401, "bad key"), "api_key"), (error(403, "not yours"), "api_key"), (error(404, "no such model"), "model's id"),
-    (error(400, "the model m does not exist"), "model's id"),
-    ((429, {}, {"error": {"message": "pay", "code": "insufficient_quota"}}), "quota")], ids=str)
+
+@pytest.mark.parametrize(
+    "step,say",
+    [
+        (error(401, "bad key"), "api_key"),
+        (error(403, "not yours"), "api_key"),
+        (error(404, "no such model"), "model's id"),
+        (error(400, "the model m does not exist"), "model's id"),
+        ((429, {}, {"error": {"message": "pay", "code": "insufficient_quota"}}), "quota"),
+    ],
+    ids=str,
+)
 def test_fatal_answers(step, say):
     with BadServer(step) as server:
-        with pytest.raises(EngineError, match=say) as caught: engine(server, concurrency=4).generate([str(i) for i in range(50)])
+        with pytest.raises(EngineError, match=say) as caught:
+            engine(server, concurrency=4).generate([str(i) for i in range(50)])
         assert server.url in str(caught.value) and "\n" not in str(caught.value)
         assert len(server.seen) <= 8, "the other prompts are not tried"
 
 
 def test_nobody_there():
-    with BadServer() as server: url = server.url
+    with BadServer() as server:
+        url = server.url
     start = time.monotonic()
-    with pytest.raises(EngineError, match="nobody answers at") as caught: EndpointEngine(url, "m").generate(["a"]*40)
+    with pytest.raises(EngineError, match="nobody answers at") as caught:
+        EndpointEngine(url, "m").generate(["a"] * 40)
     assert "\n" not in str(caught.value) and time.monotonic() - start < 5
 
 
@@ -154,10 +227,12 @@ def test_a_server_that_dies_on_the_way():
     with BadServer() as server:
         client = engine(server)
         assert client.generate(["a"])[0][0].text == "fine"
-    with pytest.raises(EngineError, match="nobody answers at"): client.generate(["a"]*10)
+    with pytest.raises(EngineError, match="nobody answers at"):
+        client.generate(["a"] * 10)
 
 
 # ---- many at once ----
+
 
 def test_concurrency_is_used_and_bounded():
     with BadServer(lambda body: ok(body["messages"][0]["content"]), latency=0.1) as server:
@@ -171,22 +246,31 @@ def test_samples_are_requests_with_seeds_of_their_own():
     with BadServer() as server:
         rows = engine(server).generate(["a", "b"], n=3, temperature=0.7, max_new_tokens=11, stop=["END"], seed=4)
         bodies = [seen["body"] for seen in server.seen]
-        assert sorted(b["seed"] for b in bodies) == sorted(c.seed for row in rows for c in row) and len({b["seed"] for b in bodies}) == 6
-        assert all(b["max_tokens"] == 11 and b["temperature"] == 0.7 and b["stop"] == ["END"] and "n" not in b for b in bodies)
+        assert (
+            sorted(b["seed"] for b in bodies) == sorted(c.seed for row in rows for c in row)
+            and len({b["seed"] for b in bodies}) == 6
+        )
+        assert all(
+            b["max_tokens"] == 11 and b["temperature"] == 0.7 and b["stop"] == ["END"] and "n" not in b for b in bodies
+        )
 
 
 def test_a_server_that_ignores_the_temperature_is_noticed(caplog):
-    with BadServer() as server, caplog.at_level(logging.WARNING, logger="preflexor_lab.endpoint"):
+    with BadServer() as server, caplog.at_level(logging.WARNING, logger="preflexor_lab.models.endpoint"):
         client = engine(server)
         client.generate(["a", "b"], n=3)
         assert not caplog.records
-        for _ in range(2): client.generate(["a", "b"], n=3, temperature=1.0)
+        for _ in range(2):
+            client.generate(["a", "b"], n=3, temperature=1.0)
         assert len(caplog.records) == 1 and "do_sample" in caplog.text
 
 
 def test_inside_a_running_loop():
     with BadServer() as server:
-        async def notebook(): return one(server).text
+
+        async def notebook():
+            return one(server).text
+
         assert asyncio.run(notebook()) == "fine"
 
 
@@ -194,16 +278,20 @@ def test_budget():
     with BadServer() as server:
         client = engine(server, concurrency=1, token_budget=12)
         done = [row[0] for row in client.generate(list("abcdef"))]
-        assert [c.failed for c in done] == [False]*3 + [True]*3 and "token budget of 12 is used up" in done[3].error
+        assert [c.failed for c in done] == [False] * 3 + [True] * 3 and "token budget of 12 is used up" in done[3].error
         assert len(server.seen) == 3 and client.generate(["g"])[0][0].failed
 
 
 def test_stop_strings_and_logprobs_of_the_server():
     told = ok("gold END more")
-    told["choices"][0]["logprobs"] = {"content": [{"token": "gold", "logprob": -0.25, "bytes": None, "top_logprobs": []}]}
+    told["choices"][0]["logprobs"] = {
+        "content": [{"token": "gold", "logprob": -0.25, "bytes": None, "top_logprobs": []}]
+    }
     with BadServer(told) as server:
         done = engine(server, logprobs=True).generate(["x"], stop=["END"])[0][0]
-        assert (done.text, done.logps, done.finish_reason) == ("gold ", (-0.25,), "stop") and server.seen[0]["body"]["logprobs"] is True
+        assert (done.text, done.logps, done.finish_reason) == ("gold ", (-0.25,), "stop") and server.seen[0]["body"][
+            "logprobs"
+        ] is True
 
 
 def test_keys_stay_where_they_belong(monkeypatch):
@@ -218,24 +306,37 @@ def test_keys_stay_where_they_belong(monkeypatch):
 def test_generate_openai():
     with BadServer("seven", ok(None, refusal="no")) as server:
         past = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        text, messages = generate_OpenAI(prompt="How hard is silver?", messages=past, base_url=server.url, model="m", presence_penalty=0.5)
-        assert text == "seven" and len(past) == 2 and messages[-1] == {"role": "assistant", "content": "seven"} and len(messages) == 4
+        text, messages = generate_OpenAI(
+            prompt="How hard is silver?", messages=past, base_url=server.url, model="m", presence_penalty=0.5
+        )
+        assert (
+            text == "seven"
+            and len(past) == 2
+            and messages[-1] == {"role": "assistant", "content": "seven"}
+            and len(messages) == 4
+        )
         assert server.seen[0]["body"]["presence_penalty"] == 0.5 and "frequency_penalty" not in server.seen[0]["body"]
-        with pytest.raises(EngineError, match="refused: no"): generate_OpenAI(prompt="x", base_url=server.url, model="m")
+        with pytest.raises(EngineError, match="refused: no"):
+            generate_OpenAI(prompt="x", base_url=server.url, model="m")
 
 
 def test_record_and_replay(tmp_path):
-    path = tmp_path/"calls.jsonl"
+    path = tmp_path / "calls.jsonl"
     with BadServer(lambda body: ok(str(body["seed"])), latency=0) as server:
-        first = record(engine(server), path).generate(["a", [{"role": "user", "content": "b"}]], n=2, temperature=1.0, seed=1)
+        first = record(engine(server), path).generate(
+            ["a", [{"role": "user", "content": "b"}]], n=2, temperature=1.0, seed=1
+        )
     assert ReplayEngine(path).generate(["a", [{"role": "user", "content": "b"}]], n=2, temperature=1.0, seed=1) == first
-    with pytest.raises(EngineError, match="no sample 0 for 'a' with seed=2"): ReplayEngine(path).generate(["a"], temperature=1.0, seed=2)
+    with pytest.raises(EngineError, match="no sample 0 for 'a' with seed=2"):
+        ReplayEngine(path).generate(["a"], temperature=1.0, seed=2)
 
 
 # ---- the real server, last, so that it had time to start ----
 
+
 def test_real_server_says_what_the_weights_say(served, nano):
-    from preflexor_lab.models import load_model, load_tokenizer
+    from preflexor_lab.models.loading import load_model, load_tokenizer
+
     url, model = served
     local = LocalEngine(load_model(nano, dtype="float32"), load_tokenizer(nano))
     expected = [row[0].text for row in local.generate(FACTS, max_new_tokens=60)]
@@ -256,46 +357,99 @@ def test_real_server_samples(served):
 
 def test_real_server_generate_openai_and_wrong_model(served):
     url, model = served
-    text, messages = generate_OpenAI(prompt=FACTS[0], system_prompt="", base_url=url, model=model, temperature=0.0, max_tokens=60)
+    text, messages = generate_OpenAI(
+        prompt=FACTS[0], system_prompt="", base_url=url, model=model, temperature=0.0, max_tokens=60
+    )
     assert text and messages[-1]["content"] == text
-    with pytest.raises(EngineError, match="model's id"): EndpointEngine(url, "nope", timeout=60).generate(FACTS)
+    with pytest.raises(EngineError, match="model's id"):
+        EndpointEngine(url, "nope", timeout=60).generate(FACTS)
 
 
 def preflexor(root, *words):
     "The command as a user types it, in a process of its own."
     command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", *words]
-    return subprocess.run(command, cwd=root, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    return subprocess.run(
+        command,
+        cwd=root,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
 
 
 def teachers_of(folder):
     "Engines that wrote the thinking of a run."
-    from preflexor_lab.ledger import Ledger
-    with Ledger(folder/"ledger.sqlite", readonly=True) as ledger: return " ".join({row["engine_id"] for row in ledger.rows("thinking") if row["engine_id"]})
+    from preflexor_lab.runs.ledger import Ledger
+
+    with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
+        return " ".join({row["engine_id"] for row in ledger.rows("thinking") if row["engine_id"]})
 
 
 def test_a_whole_run_with_a_served_teacher(served, root, tmp_path):
     "The recipe of a mini run with two settings changed: the model's folder, and the server's address."
     url, model = served
-    done = preflexor(root, "run", "tests/recipes/mini.yaml", "--run-dir", str(tmp_path/"run"), f"model={model}", f"teacher.url={url}",
-                     "teacher.max_new_tokens=24", "teacher.concurrency=2", "teacher.categories=one,two",
-                     "stages.0.questions=8", "stages.1.questions=12", "eval.items=4", "eval.max_new_tokens=64", "reflect.items=2")
+    done = preflexor(
+        root,
+        "run",
+        "tests/recipes/mini.yaml",
+        "--run-dir",
+        str(tmp_path / "run"),
+        f"model={model}",
+        f"teacher.url={url}",
+        "teacher.max_new_tokens=24",
+        "teacher.concurrency=2",
+        "teacher.categories=one,two",
+        "stages.0.questions=8",
+        "stages.1.questions=12",
+        "eval.items=4",
+        "eval.max_new_tokens=64",
+        "reflect.items=2",
+    )
     assert done.returncode == 0, done.stderr
-    assert url.split("//")[1] in teachers_of(tmp_path/"run")
-    measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path/"run"/"summary.json").read_text())}
+    assert url.split("//")[1] in teachers_of(tmp_path / "run")
+    measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path / "run" / "summary.json").read_text())}
     assert {("base", "strict"), ("orpo", "strict"), ("exo", "strict"), ("orpo", "pairs"), ("exo", "pairs")} <= measured
-    assert (tmp_path/"run"/"report.html").is_file() and (tmp_path/"run"/"model"/"config.json").is_file()
+    assert (tmp_path / "run" / "report.html").is_file() and (tmp_path / "run" / "model" / "config.json").is_file()
 
 
 def test_the_papers_recipe_with_a_served_teacher(served, root, shared_data, tmp_path):
     "LoRA, real documents, two rounds of Phase II and reflection, as for a real model; only the sizes are cut down."
     url, model = served
-    (tmp_path/"papers").mkdir()
-    for file in sorted((shared_data/"chemistry").glob("m510*.md")): shutil.copy(file, tmp_path/"papers")
-    done = preflexor(root, "run", "papers", f"corpus={tmp_path/'papers'}", f"model={model}", f"teacher.url={url}", "--run-dir", str(tmp_path/"run"),
-                     "teacher.max_new_tokens=24", "teacher.concurrency=2", "base.max_length=256", "stages.0.max_length=256", "stages.1.max_length=256",
-                     "stages.0.questions=4", "stages.1.questions=8", "eval.items=6", "eval.max_new_tokens=32", "reflect.items=2", "reflect.max_new_tokens=48", "threads=1")
+    (tmp_path / "papers").mkdir()
+    for file in sorted((shared_data / "chemistry").glob("m510*.md")):
+        shutil.copy(file, tmp_path / "papers")
+    done = preflexor(
+        root,
+        "run",
+        "papers",
+        f"corpus={tmp_path / 'papers'}",
+        f"model={model}",
+        f"teacher.url={url}",
+        "--run-dir",
+        str(tmp_path / "run"),
+        "teacher.max_new_tokens=24",
+        "teacher.concurrency=2",
+        "base.max_length=256",
+        "stages.0.max_length=256",
+        "stages.1.max_length=256",
+        "stages.0.questions=4",
+        "stages.1.questions=8",
+        "eval.items=6",
+        "eval.max_new_tokens=32",
+        "reflect.items=2",
+        "reflect.max_new_tokens=48",
+        "threads=1",
+    )
     assert done.returncode == 0, done.stderr
-    assert url.split("//")[1] in teachers_of(tmp_path/"run")
-    measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path/"run"/"summary.json").read_text())}
-    assert {("base", "accuracy"), ("exo.2", "accuracy"), ("exo.2", "preference_accuracy"), ("exo.2", "reward_accuracy"), ("reflect.1", "accuracy")} <= measured
-    assert not (tmp_path/"run"/"model"/"adapter_config.json").exists(), "the adapter is merged into the model that is shipped"
+    assert url.split("//")[1] in teachers_of(tmp_path / "run")
+    measured = {(r["stage"], r["metric"]) for r in json.loads((tmp_path / "run" / "summary.json").read_text())}
+    assert {
+        ("base", "accuracy"),
+        ("exo.2", "accuracy"),
+        ("exo.2", "preference_accuracy"),
+        ("exo.2", "reward_accuracy"),
+        ("reflect.1", "accuracy"),
+    } <= measured
+    assert not (tmp_path / "run" / "model" / "adapter_config.json").exists(), (
+        "the adapter is merged into the model that is shipped"
+    )

@@ -1,4 +1,5 @@
 "kill -9 at random moments, then the same command: the run ends as an undisturbed one."
+
 import json
 import os
 import random
@@ -10,14 +11,21 @@ import time
 from contextlib import closing
 
 import pytest
-
-from preflexor_lab.ledger import Ledger
+from preflexor_lab.runs.ledger import Ledger
 
 KILLS = int(os.environ.get("PREFLEXOR_KILLS", "3"))
 
 
 def command(root, folder):
-    return [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", "run", "tests/recipes/mini.yaml", "--run-dir", str(folder)]
+    return [
+        sys.executable,
+        "-c",
+        "from preflexor_lab.recipes import main; main()",
+        "run",
+        "tests/recipes/mini.yaml",
+        "--run-dir",
+        str(folder),
+    ]
 
 
 def environment():
@@ -56,7 +64,9 @@ def test_killed_run_ends_like_an_undisturbed_one(root, whole, tmp_path):
     rng, folder, end, kills = random.Random(0), tmp_path / "run", progress(whole), []
     for k in range(KILLS):
         target = end * (k + rng.random()) / KILLS
-        process = subprocess.Popen(command(root, folder), cwd=root, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(root, folder), cwd=root, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while progress(folder) < target and process.poll() is None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.2))
@@ -65,7 +75,9 @@ def test_killed_run_ends_like_an_undisturbed_one(root, whole, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     print("killed at these parts of the run:", kills)
-    assert len(kills) >= KILLS - 1, f"only {kills} of {KILLS} kills met a running process"  # the last one may come too late
+    assert len(kills) >= KILLS - 1, (
+        f"only {kills} of {KILLS} kills met a running process"
+    )  # the last one may come too late
     last = subprocess.run(command(root, folder), cwd=root, env=environment(), capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     rows, summary = outcome(folder)

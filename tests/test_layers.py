@@ -1,4 +1,5 @@
 "A notebook imports only notebooks with a lower number, so the list reads from top to bottom."
+
 import ast
 import json
 import re
@@ -49,7 +50,9 @@ def test_imports_point_down(module):
     for other in imports_of(module):
         if other not in ORDER or other == module:
             continue
-        assert ORDER[other] < ORDER[module], f"{ORDER[module]} imports {other}, which is {ORDER[other]}: a notebook imports only lower numbers"
+        assert ORDER[other] < ORDER[module], (
+            f"{ORDER[module]} imports {other}, which is {ORDER[other]}: a notebook imports only lower numbers"
+        )
         if module in SIBLINGS and other in SIBLINGS:
             assert (module, other) in ALLOWED, f"{module} and {other} are siblings and must not import each other"
 
@@ -58,7 +61,9 @@ def test_imports_point_down(module):
 def test_notebook_reads_well(path):
     cells = json.loads(path.read_text())["cells"]
     first = "".join(cells[0]["source"])
-    assert cells[0]["cell_type"] == "markdown" and first.startswith("# ") and "\n> " in first, "begin with '# title' and '> one line'"
+    assert cells[0]["cell_type"] == "markdown" and first.startswith("# ") and "\n> " in first, (
+        "begin with '# title' and '> one line'"
+    )
     code = [c for c in cells if c["cell_type"] == "code"]
     assert any(c["outputs"] for c in code), "run the notebook in place: no output is committed"
     exported = [c for c in code if re.search(r"^#\|\s*exports?\b", "".join(c["source"]), re.M)]

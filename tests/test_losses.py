@@ -1,12 +1,15 @@
 "token_logps under DDP and FSDP2: two processes end with the gradients of one (what a notebook, being one process, cannot show)."
-import os, subprocess, sys
 
-CHILD = '''
+import os
+import subprocess
+import sys
+
+CHILD = """
 import os, sys, torch, torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
-from preflexor_lab.losses import token_logps
+from preflexor_lab.models.scoring import token_logps
 dist.init_process_group("gloo"); rank = dist.get_rank(); assert dist.get_world_size() == 2
 def tiny(tied):
     set_seed(0)
@@ -32,11 +35,25 @@ for tied in (True, False):
         token_logps(fsdp, *mine, **kw).sum().backward()
         check(fsdp, lambda g: g.full_tensor())
 dist.barrier(); sys.stdout.write(f"rank {rank} agrees\\n"); sys.stdout.flush(); dist.destroy_process_group(); os._exit(0)
-'''
+"""
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
-    (tmp_path/"child.py").write_text(CHILD)
+    (tmp_path / "child.py").write_text(CHILD)
     env = dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
-    run = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path/"child.py")], env=env, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(tmp_path / "child.py"),
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert run.returncode == 0 and run.stdout.count("agrees") == 2, run.stdout + run.stderr[-3000:]

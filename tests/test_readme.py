@@ -1,4 +1,5 @@
 "The README is made from its notebook."
+
 import importlib.util
 
 

@@ -3,6 +3,7 @@
 accelerate shards on accelerators alone: on a CPU it ignores FSDP, as the first test shows. The workers therefore tell accelerate
 that two GPUs talk over gloo and that their device is the CPU; everything else is what a machine with GPUs runs.
 """
+
 import importlib.util
 import os
 import subprocess
@@ -10,31 +11,31 @@ import sys
 
 import pytest
 
-IGNORED = '''
+IGNORED = """
 import os
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch.distributed.fsdp import FSDPModule
-from preflexor_lab.models import load_model, nano_path
+from preflexor_lab.models.loading import load_model, nano_path
 accelerator = Accelerator(cpu=True)
 model = accelerator.prepare(load_model(str(nano_path("novice"))))
 assert accelerator.num_processes == 2 and accelerator.distributed_type == DistributedType.MULTI_CPU, accelerator.state
 assert not isinstance(model, FSDPModule)
 accelerator.wait_for_everyone(); os._exit(0)
-'''
+"""
 
-WORKER = '''
+WORKER = """
 import os, sys
 import torch, torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.fsdp import FSDPModule
-from preflexor_lab import world
-from preflexor_lab.fit import make_arguments
-from preflexor_lab.latro import LaTROConfig, LaTROTrainer
-from preflexor_lab.models import load_model, load_tokenizer, nano_path
-from preflexor_lab.policy import whole_weights
+from preflexor_lab.tasks import materials_lab as world
+from preflexor_lab.training.callbacks import make_arguments
+from preflexor_lab.methods.latro import LaTROConfig, LaTROTrainer
+from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
+from preflexor_lab.training.policy_gradient import whole_weights
 from transformers.utils import logging as hf
 hf.disable_progress_bar(); hf.set_verbosity_error()
 mode, adapter, out = sys.argv[1], sys.argv[2] == "adapter", sys.argv[3]
@@ -62,15 +63,15 @@ if trainer.accelerator.is_main_process:
     torch.save(dict(weights=weights, log=[l for l in trainer.state.log_history if "policy/reward" in l], evaluation=accuracy, world=trainer.accelerator.num_processes), out + "/result.pt")
 if dist.is_initialized(): dist.barrier()
 os._exit(0)
-'''
+"""
 
 
-GRADIENTS = '''
+GRADIENTS = """
 import os, sys
 import deepspeed, torch, torch.distributed as dist
 from deepspeed.utils import safe_get_full_grad
 from transformers import LlamaConfig, LlamaForCausalLM
-from preflexor_lab.losses import token_logps
+from preflexor_lab.models.scoring import token_logps
 deepspeed.init_distributed(dist_backend="gloo")
 def tiny(tied):
     torch.manual_seed(0)
@@ -89,21 +90,36 @@ for tied in (True, False):
         for (n, p), q in zip(model.named_parameters(), alone.parameters(), strict=True): torch.testing.assert_close(safe_get_full_grad(p), q.grad, rtol=1e-4, atol=2e-6)
         engine.optimizer.zero_grad()
 dist.barrier(); os._exit(0)
-'''
+"""
 
 CPU = dict(ACCELERATE_TORCH_DEVICE="cpu", DS_ACCELERATOR="cpu")
 
 
 def need_deepspeed():
-    if importlib.util.find_spec("deepspeed") is None: pytest.skip("deepspeed is not installed: pip install deepspeed to train under ZeRO-3")
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed: pip install deepspeed to train under ZeRO-3")
 
 
 def start(folder, script, processes, *arguments, well=True, **env):
     (folder / "worker.py").write_text(script)
-    command = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run([*command, str(folder / "worker.py"), *arguments], capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **env})
-    if not well: return done.stderr
-    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank0]"))[-3000:] or done.stderr[-3000:]
+    command = (
+        [sys.executable]
+        if processes == 1
+        else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    )
+    done = subprocess.run(
+        [*command, str(folder / "worker.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **env},
+    )
+    if not well:
+        return done.stderr
+    assert done.returncode == 0, (
+        "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank0]"))[-3000:]
+        or done.stderr[-3000:]
+    )
 
 
 def test_accelerate_ignores_fsdp_on_a_cpu(tmp_path):
@@ -116,17 +132,27 @@ def test_accelerate_ignores_fsdp_on_a_cpu(tmp_path):
 def test_pieces_train_as_the_whole(tmp_path, mode, what):
     "After two steps the weights are those of one process to a relative 1e-4 of what moved, the metrics to 1e-4, and greedy answers score the same."
     import torch
+    from preflexor_lab.models.loading import load_model, nano_path
     from test_configs import launched
-    from preflexor_lab.models import load_model, nano_path
 
-    if mode == "zero3": need_deepspeed()
+    if mode == "zero3":
+        need_deepspeed()
     env = dict(CPU)
     if mode == "fsdp2":
         env |= {k: v for k, v in launched("fsdp2")[1].items() if k.startswith(("FSDP_", "ACCELERATE_USE_FSDP"))}
     found = {}
     for name, processes, extra in (("whole", 1, {}), (mode, 2, env)):
         (tmp_path / name).mkdir()
-        start(tmp_path / name, WORKER, processes, name, what, str(tmp_path / name), "0" if mode == "zero3" and what == "full" else "0.05", **extra)
+        start(
+            tmp_path / name,
+            WORKER,
+            processes,
+            name,
+            what,
+            str(tmp_path / name),
+            "0" if mode == "zero3" and what == "full" else "0.05",
+            **extra,
+        )
         found[name] = torch.load(tmp_path / name / "result.pt")
     one, two = found["whole"], found[mode]
     assert (one["world"], two["world"]) == (1, 2) and one["weights"].keys() == two["weights"].keys()
@@ -136,7 +162,8 @@ def test_pieces_train_as_the_whole(tmp_path, mode, what):
     assert moved.norm() > 0
     assert (flat(one["weights"]) - flat(two["weights"])).norm() < 1e-4 * moved.norm()
     for a, b in zip(one["log"], two["log"], strict=True):
-        for key in ("policy/reward", "policy/length", "policy/finished", "policy/kl"): assert a[key] == pytest.approx(b[key], abs=1e-4), key
+        for key in ("policy/reward", "policy/length", "policy/finished", "policy/kl"):
+            assert a[key] == pytest.approx(b[key], abs=1e-4), key
     assert one["evaluation"]["eval_length"] == pytest.approx(two["evaluation"]["eval_length"], abs=1e-4)
 
 

@@ -1,49 +1,64 @@
 "Tasks, pairs and graders on real data: GSM8K, a chemistry textbook, scored answers of real models. Skipped where the data is absent."
-import os, random
+
+import os
+import random
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from preflexor_lab.data.drafts import excerpts_from
+from preflexor_lab.data.pairs import build_pairs
+from preflexor_lab.data.tasks import load_task
+from preflexor_lab.data.teachers import ClozeTeacher
+from preflexor_lab.tasks.cloze import cloze_items, section_split
+from preflexor_lab.tasks.graders import SPLITS, exact_grader, extract_number
+from preflexor_lab.tasks.scored_answers import (
+    length_balanced,
+    length_matched,
+    preference_accuracy,
+    preference_pairs,
+    scored_rows,
+)
+from preflexor_lab.text.markers import MARKERS, split_sections
 
-from preflexor_lab.evaluate import length_balanced, length_matched, preference_accuracy, preference_pairs, scored_rows
-from preflexor_lab.synth import ClozeTeacher, build_pairs, excerpts_from
-from preflexor_lab.tasks import SPLITS, cloze_items, exact_grader, extract_number, load_task, section_split
-from preflexor_lab.tokens import MARKERS, split_sections
-
-DATA = Path(__file__).parent.parent/os.environ.get("PREFLEXOR_SHARED_DATA", "../shared/data")
+DATA = Path(__file__).parent.parent / os.environ.get("PREFLEXOR_SHARED_DATA", "../shared/data")
 
 
 def need(name):
-    path = DATA/name
-    if not path.exists(): pytest.skip(f"real data is absent: {path}")
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"real data is absent: {path}")
     return path
 
 
 @pytest.fixture(scope="module")
-def gsm(): return load_task("gsm8k", need("gsm8k"))
+def gsm():
+    return load_task("gsm8k", need("gsm8k"))
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     path = need("chemistry")
-    retrieval = pytest.importorskip("preflexor_lab.retrieval", reason="the retrieval module is absent")
+    retrieval = pytest.importorskip("preflexor_lab.corpus.index", reason="the retrieval module is absent")
     return retrieval.build_index(path, tmp_path_factory.mktemp("index"))
 
 
 @pytest.fixture(scope="module")
-def cloze(index): return cloze_items(index.nodes, context=1, n=1500)
+def cloze(index):
+    return cloze_items(index.nodes, context=1, n=1500)
 
 
 @pytest.fixture(scope="module")
-def pairs(): return preference_pairs(need("materials_answers"), margin=1.0)[0]
+def pairs():
+    return preference_pairs(need("materials_answers"), margin=1.0)[0]
 
 
 def test_gsm8k_loads_whole(gsm):
     assert len(gsm) == 7473
     by = {s: {i.question for i in gsm.split(s)} for s in SPLITS}
     assert not by["train"] & by["test"] and not by["train"] & by["valid"] and not by["valid"] & by["test"]
-    assert abs(len(by["test"])/7473 - .15) < .02 and abs(len(by["valid"])/7473 - .05) < .01
+    assert abs(len(by["test"]) / 7473 - 0.15) < 0.02 and abs(len(by["valid"]) / 7473 - 0.05) < 0.01
     assert all(i.gold and "<<" not in i.gold and "####" not in i.gold for i in gsm)
 
 
@@ -58,19 +73,34 @@ def test_gsm8k_no_wrong_answer_passes(gsm):
     numbers = [extract_number(i.answer) for i in gsm]
     for k, (i, n) in enumerate(zip(gsm, numbers)):
         words = i.answer.rsplit("####", 1)[0]
-        assert not any(gsm.grade(i, words + f"#### {wrong:,}").passed for wrong in {n+1, n-1, n*1000, -n} - {n}), i.id
-        other = (k+1) % len(numbers)
+        assert not any(
+            gsm.grade(i, words + f"#### {wrong:,}").passed for wrong in {n + 1, n - 1, n * 1000, -n} - {n}
+        ), i.id
+        other = (k + 1) % len(numbers)
         assert gsm.grade(i, gsm[other].answer).passed == (numbers[other] == n), i.id
 
 
-@pytest.mark.parametrize("form", ["The answer is ${:,}.", "<|thinking|>9 or 10<|/thinking|>She has {:,} left.", r"So it is \boxed{{{}}}", "**Answer:** {:.2f} dollars", "#### {:,}", "2 + 2 = 4, so {}"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "The answer is ${:,}.",
+        "<|thinking|>9 or 10<|/thinking|>She has {:,} left.",
+        r"So it is \boxed{{{}}}",
+        "**Answer:** {:.2f} dollars",
+        "#### {:,}",
+        "2 + 2 = 4, so {}",
+    ],
+)
 def test_gsm8k_ways_to_say_it(gsm, form):
     for i in gsm.take(400, seed=1):
         n = extract_number(i.answer)
         said = form.format(int(n) if n == int(n) and ".2f" not in form else n)
         assert gsm.grade(i, said).passed, said
-        if "{:,}" in form: assert gsm.grade(i, form.replace("{:,}", f"{n:,}".replace(",", " "))).passed, "groups of three digits with spaces"
-        assert not gsm.grade(i, form.format(n+1 if ".2f" in form else int(n)+1)).passed
+        if "{:,}" in form:
+            assert gsm.grade(i, form.replace("{:,}", f"{n:,}".replace(",", " "))).passed, (
+                "groups of three digits with spaces"
+            )
+        assert not gsm.grade(i, form.format(n + 1 if ".2f" in form else int(n) + 1)).passed
 
 
 def test_cloze_splits_are_disjoint_and_open_book_is_fair(cloze):
@@ -78,7 +108,8 @@ def test_cloze_splits_are_disjoint_and_open_book_is_fair(cloze):
     assert len(items) == 1500 and len({i.id for i in items}) == 1500
     sent = {s: {i.meta["sentence"] for i in items if i.split == s} for s in SPLITS}
     where = {s: {i.meta["section"] for i in items if i.split == s} for s in SPLITS}
-    for a, b in (("train", "test"), ("train", "valid"), ("valid", "test")): assert not sent[a] & sent[b] and not where[a] & where[b]
+    for a, b in (("train", "test"), ("train", "valid"), ("valid", "test")):
+        assert not sent[a] & sent[b] and not where[a] & where[b]
     held = sent["test"] | sent["valid"]
     assert not {c for i in items for c in i.meta["context"]} & held, "context comes from training sections"
     assert not {i.gold for i in items} & held, "evidence comes from training sections"
@@ -88,10 +119,10 @@ def test_cloze_splits_are_disjoint_and_open_book_is_fair(cloze):
 
 def test_cloze_questions_are_gradable_and_not_trivial(cloze):
     assert all(exact_grader(i, i.answer).passed for i in cloze)
-    assert sum(bool(i.gold) for i in cloze) > 0.97*len(cloze)
+    assert sum(bool(i.gold) for i in cloze) > 0.97 * len(cloze)
     train, test = (Counter(i.answer for i in cloze if i.split == s) for s in ("train", "test"))
     guess = train.most_common(1)[0][0]
-    assert test[guess]/sum(test.values()) < .05, "always saying the most frequent answer must not pay"
+    assert test[guess] / sum(test.values()) < 0.05, "always saying the most frequent answer must not pay"
     assert not any(m in i.prompt + i.gold for i in cloze for m in MARKERS.all())
     junk = [i.question for i in cloze if any(c in i.question for c in "<>{}|\\")]
     assert not junk, junk[:3]
@@ -107,17 +138,22 @@ def test_cloze_teacher_makes_pairs_of_the_textbook(index):
     made, report = build_pairs(index, teacher, rejected_from="teacher", n=60, k=2, split="train", seed=0)
     assert report["questions"] == report["pairs"] + sum(report["dropped"].values()) == 60
     assert report["pairs"] > 45
-    for p in made: assert split_sections(p.chosen).complete and split_sections(p.chosen).answer == p.meta["answer"]
+    for p in made:
+        assert split_sections(p.chosen).complete and split_sections(p.chosen).answer == p.meta["answer"]
     ids = {n.id: n for n in index.nodes}
-    assert all(section_split(str(ids[i].source)) == "train" for e in excerpts_from(index, ["acids and bases", "electron"], k=2, split="train") for i in e.ids)
+    assert all(
+        section_split(str(ids[i].source)) == "train"
+        for e in excerpts_from(index, ["acids and bases", "electron"], k=2, split="train")
+        for i in e.ids
+    )
 
 
 def test_scored_answers_make_the_known_pairs(pairs):
     rows = scored_rows(need("materials_answers"))
     assert len(rows) == 400 and len(pairs) == 450
-    longer = sum(len(p.chosen) > len(p.rejected) for p in pairs)/len(pairs)
-    assert .92 < longer < .95, "the longer answer wins 93 % of the pairs"
-    assert all(p.meta["chosen_score"]-p.meta["rejected_score"] >= 1 for p in pairs)
+    longer = sum(len(p.chosen) > len(p.rejected) for p in pairs) / len(pairs)
+    assert 0.92 < longer < 0.95, "the longer answer wins 93 % of the pairs"
+    assert all(p.meta["chosen_score"] - p.meta["rejected_score"] >= 1 for p in pairs)
     asked = {s: {p.prompt for p in pairs if p.meta["split"] == s} for s in SPLITS}
     assert not asked["train"] & asked["test"] and not asked["train"] & asked["valid"]
 
@@ -132,10 +168,21 @@ def test_scored_answers_keep_their_thinking(pairs):
 def test_length_control_on_scored_answers(pairs):
     even = length_balanced(pairs)
     assert len(even) >= 50
-    row = {r["metric"]: r for r in preference_accuracy([0.0]*len(even), [0.0]*len(even), [p.prompt for p in even], [len(p.chosen) for p in even], [len(p.rejected) for p in even])}
-    assert row["longer_wins"]["value"] == .5 and row["longer_wins"]["low"] < .5 < row["longer_wins"]["high"]
-    close = length_matched(pairs, .3)
-    assert 20 < len(close) < len(pairs) and all(abs(len(p.chosen)-len(p.rejected)) <= .3*max(len(p.chosen), len(p.rejected)) for p in close)
+    row = {
+        r["metric"]: r
+        for r in preference_accuracy(
+            [0.0] * len(even),
+            [0.0] * len(even),
+            [p.prompt for p in even],
+            [len(p.chosen) for p in even],
+            [len(p.rejected) for p in even],
+        )
+    }
+    assert row["longer_wins"]["value"] == 0.5 and row["longer_wins"]["low"] < 0.5 < row["longer_wins"]["high"]
+    close = length_matched(pairs, 0.3)
+    assert 20 < len(close) < len(pairs) and all(
+        abs(len(p.chosen) - len(p.rejected)) <= 0.3 * max(len(p.chosen), len(p.rejected)) for p in close
+    )
 
 
 def test_number_extraction_survives_anything():

@@ -1,19 +1,20 @@
 """What no notebook can hold of the trainers: several processes, and canaries for what they rely on in transformers, TRL and accelerate."""
+
 import inspect
 from dataclasses import fields
 
 import pytest
 from launcher import launch
 
-WORKER = '''
+WORKER = """
 import os, sys, warnings
 warnings.filterwarnings("ignore")
 import torch, torch.distributed as dist
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from preflexor_lab.exo import DPOConfig, DPOTrainer
-from preflexor_lab.orpo import ORPOConfig, ORPOTrainer
-from preflexor_lab.sft import SFTConfig, SFTTrainer
+from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
+from preflexor_lab.training.preference import ORPOConfig, ORPOTrainer
+from preflexor_lab.training.sft import SFTConfig, SFTTrainer
 
 out, batch = sys.argv[1], int(sys.argv[2])
 words = ["<pad>", "<eos>", "<unk>", "="] + [str(i) for i in range(20)]
@@ -43,14 +44,14 @@ if world > 1:
     dist.barrier()  # nobody leaves while another still needs the group
     dist.destroy_process_group()
     os._exit(0)  # gloo's threads may outlive the group, and a normal exit then aborts now and then
-'''
+"""
 
 
 def test_two_processes_train_as_one(tmp_path):
     "Two processes with two examples each equal one with four: weights, and metrics over both."
     import torch
 
-    one, two = launch(WORKER, tmp_path/"one", 1, 4), launch(WORKER, tmp_path/"two", 2, 2)
+    one, two = launch(WORKER, tmp_path / "one", 1, 4), launch(WORKER, tmp_path / "two", 2, 2)
     assert (one["world"], two["world"]) == (1, 2)
     for name, w in one["weights"].items():
         assert torch.allclose(w, two["weights"][name], atol=1e-6), name
@@ -72,7 +73,7 @@ def has(owner, name, *parameters):
 
 
 def test_canary_transformers_trainer():
-    "Private or unwritten behaviour of transformers.Trainer that LabTrainer relies on."
+    "Private or unwritten behaviour of transformers.Trainer that CompletionTrainer relies on."
     from transformers import Trainer, TrainingArguments
 
     has(Trainer, "get_batch_samples", "epoch_iterator", "num_batches", "device")
@@ -83,40 +84,69 @@ def test_canary_transformers_trainer():
     has(Trainer, "compute_loss", "model", "inputs", "return_outputs", "num_items_in_batch")
     has(Trainer, "log", "logs", "start_time")
     has(Trainer, "evaluate", "eval_dataset", "ignore_keys", "metric_key_prefix")
-    assert "loss_is_scaled_for_ga" in inspect.getsource(Trainer.training_step), "training_step no longer asks loss_is_scaled_for_ga: check accumulation"
+    assert "loss_is_scaled_for_ga" in inspect.getsource(Trainer.training_step), (
+        "training_step no longer asks loss_is_scaled_for_ga: check accumulation"
+    )
     names = {f.name for f in fields(TrainingArguments)}
-    assert {"train_sampling_strategy", "warmup_steps", "average_tokens_across_devices", "use_cpu", "bf16", "remove_unused_columns", "label_smoothing_factor", "torch_compile"} <= names
-    assert not names & {"warmup_ratio", "group_by_length"}, "transformers has warmup_ratio or group_by_length again: LabArguments may drop its own"
+    assert {
+        "train_sampling_strategy",
+        "warmup_steps",
+        "average_tokens_across_devices",
+        "use_cpu",
+        "bf16",
+        "remove_unused_columns",
+        "label_smoothing_factor",
+        "torch_compile",
+    } <= names
+    assert not names & {"warmup_ratio", "group_by_length"}, (
+        "transformers has warmup_ratio or group_by_length again: CompletionArguments may drop its own"
+    )
 
 
 def test_canary_trl_configs():
     "The configs subclass TRL's: a field that appears or disappears there must be honoured or refused here."
-    import transformers, trl
+    import transformers
+    import trl
     from trl.experimental.orpo import ORPOConfig as TRLORPOConfig
 
     ours = {f.name for f in fields(transformers.TrainingArguments)}
     common = {"learning_rate", "logging_steps", "gradient_checkpointing", "bf16"}
     honoured = {"beta", "max_length", "disable_dropout", "model_init_kwargs", "trust_remote_code"}
-    from preflexor_lab.exo import REFUSED
-    from preflexor_lab.orpo import NO_PREPROCESSING
+    from preflexor_lab.training.dpo import REFUSED
+    from preflexor_lab.training.preference import NO_PREPROCESSING
 
     dpo = {f.name for f in fields(trl.DPOConfig)} - ours - common
-    known = honoured | set(REFUSED) | set(NO_PREPROCESSING) | {"loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs", "precompute_ref_batch_size", "pad_to_multiple_of"}
-    assert dpo == known, f"TRL's DPOConfig changed: new {sorted(dpo-known)}, gone {sorted(known-dpo)}"
+    known = (
+        honoured
+        | set(REFUSED)
+        | set(NO_PREPROCESSING)
+        | {
+            "loss_type",
+            "loss_weights",
+            "label_smoothing",
+            "precompute_ref_log_probs",
+            "precompute_ref_batch_size",
+            "pad_to_multiple_of",
+        }
+    )
+    assert dpo == known, f"TRL's DPOConfig changed: new {sorted(dpo - known)}, gone {sorted(known - dpo)}"
     orpo = {f.name for f in fields(TRLORPOConfig)} - ours - common
-    known = honoured | set(NO_PREPROCESSING) | {"max_completion_length", "padding_value", "generate_during_eval", "is_encoder_decoder"}
-    assert orpo == known, f"TRL's ORPOConfig changed: new {sorted(orpo-known)}, gone {sorted(known-orpo)}"
+    known = (
+        honoured
+        | set(NO_PREPROCESSING)
+        | {"max_completion_length", "padding_value", "generate_during_eval", "is_encoder_decoder"}
+    )
+    assert orpo == known, f"TRL's ORPOConfig changed: new {sorted(orpo - known)}, gone {sorted(known - orpo)}"
 
 
 def test_canary_trl_defaults():
     "Defaults that our documentation states, and the line a CPU user meets."
     import trl
+    from preflexor_lab.training.dpo import DPOConfig
     from transformers.utils import is_torch_bf16_gpu_available
 
-    from preflexor_lab.exo import DPOConfig
-
     defaults = {f.name: f.default for f in fields(trl.DPOConfig)}
-    assert defaults["bf16"] is None and defaults["gradient_checkpointing"] is True and defaults["beta"] == .1
+    assert defaults["bf16"] is None and defaults["gradient_checkpointing"] is True and defaults["beta"] == 0.1
     if is_torch_bf16_gpu_available():
         pytest.skip("this machine has a bfloat16 GPU: the CPU line cannot appear")
     with pytest.raises(ValueError, match="use_cpu=True, bf16=False"):
@@ -126,21 +156,45 @@ def test_canary_trl_defaults():
 def test_canary_gradient_is_scaled_once(tmp_path):
     "Accumulating two pieces gives one batch's gradient, so nobody divides by the number of pieces a second time."
     import torch
+    from preflexor_lab.training.sft import SFTConfig, SFTTrainer
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from preflexor_lab.sft import SFTConfig, SFTTrainer
-
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["<pad>", "<eos>", "<unk>", "a", "b"])}, unk_token="<unk>"))
+    core = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["<pad>", "<eos>", "<unk>", "a", "b"])}, unk_token="<unk>")
+    )
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tok = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     norms = []
     for batch, pieces in ((4, 1), (1, 4)):
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=5, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0, eos_token_id=1, bos_token_id=None))
-        args = SFTConfig(str(tmp_path/str(batch)), use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1, max_steps=1,
-                         per_device_train_batch_size=batch, gradient_accumulation_steps=pieces, train_sampling_strategy="sequential")
-        trainer = SFTTrainer(model, args, [dict(prompt="a", completion=" ".join("b"*n)) for n in (1, 2, 5, 9)], processing_class=tok)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=5,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                pad_token_id=0,
+                eos_token_id=1,
+                bos_token_id=None,
+            )
+        )
+        args = SFTConfig(
+            str(tmp_path / str(batch)),
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_steps=1,
+            max_steps=1,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=pieces,
+            train_sampling_strategy="sequential",
+        )
+        trainer = SFTTrainer(
+            model, args, [dict(prompt="a", completion=" ".join("b" * n)) for n in (1, 2, 5, 9)], processing_class=tok
+        )
         trainer.train()
         norms.append((trainer.state.log_history[0]["grad_norm"], trainer.state.log_history[0]["loss"]))
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)

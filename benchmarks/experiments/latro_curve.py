@@ -13,19 +13,21 @@ greedily and with 8 samples. Pooled differences to LaTRO are paired over items, 
 
 Mixes: chains of 4, 5 and 6 hops, and of 6 and 7. The novice saw at most six.
 """
-import sys, tempfile, time
 
-from shared import arguments, joined, rounded, tell # sets the environment, so before torch
+import sys
+import tempfile
+import time
 
 import torch
-
-from preflexor_lab import world
-from preflexor_lab.evaluate import evaluate, paired_bootstrap, wilson
-from preflexor_lab.fit import fit, make_arguments
-from preflexor_lab.generate import LocalEngine
-from preflexor_lab.latro import LaTROConfig, LaTROTrainer
-from preflexor_lab.models import load_model, load_tokenizer, nano_path
-from preflexor_lab.policy import PolicyConfig, PolicyTrainer
+from preflexor_lab.methods.latro import LaTROConfig, LaTROTrainer
+from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
+from preflexor_lab.models.local import LocalEngine
+from preflexor_lab.tasks import materials_lab as world
+from preflexor_lab.tasks.evaluation import evaluate
+from preflexor_lab.tasks.statistics import paired_bootstrap, wilson
+from preflexor_lab.training.callbacks import fit, make_arguments
+from preflexor_lab.training.policy_gradient import PolicyConfig, PolicyTrainer
+from shared import arguments, joined, rounded, tell  # sets the environment, so before torch
 
 MIXES = {"4-5-6": (4, 5, 6), "6-7": (6, 7)}
 PROMPTS, K = 8, 8
@@ -33,29 +35,76 @@ PROMPTS, K = 8, 8
 
 class OffByOne(LaTROTrainer):
     "The answer begins one token early, at the token that ends the rationale."
+
     def answer_mask(self, batch):
-        return super().answer_mask(batch) + batch["rationale"]*(1-torch.nn.functional.pad(batch["rationale"], (0, 1))[:, 1:])
+        return super().answer_mask(batch) + batch["rationale"] * (
+            1 - torch.nn.functional.pad(batch["rationale"], (0, 1))[:, 1:]
+        )
 
 
 def trainer_of(arm, folder, hops, seed, steps, lr):
-    tokenizer, model = load_tokenizer(str(nano_path("novice"))), load_model(str(nano_path("novice")), dtype=torch.float32)
-    data = {split: world.items(n, seed=start, hops=hops, split=split) for split, n, start in (("train", PROMPTS*steps, 100+seed), ("valid", 100, 1))}
-    rows = {split: [dict(prompt=i.prompt, queries=i.prompt, responses=" "+i.answer, item=i) for i in items] for split, items in data.items()}
-    common = dict(per_device_train_batch_size=PROMPTS*K, rloo_k=K, response_length=128, kl_coef=.05, learning_rate=lr, num_train_epochs=1, warmup_ratio=.05, num_evaluations=8,
-                  save_strategy="no", seed=seed, data_seed=seed, group_by_length=False, logging_steps=1, report_to=[])
+    tokenizer, model = (
+        load_tokenizer(str(nano_path("novice"))),
+        load_model(str(nano_path("novice")), dtype=torch.float32),
+    )
+    data = {
+        split: world.items(n, seed=start, hops=hops, split=split)
+        for split, n, start in (("train", PROMPTS * steps, 100 + seed), ("valid", 100, 1))
+    }
+    rows = {
+        split: [dict(prompt=i.prompt, queries=i.prompt, responses=" " + i.answer, item=i) for i in items]
+        for split, items in data.items()
+    }
+    common = dict(
+        per_device_train_batch_size=PROMPTS * K,
+        rloo_k=K,
+        response_length=128,
+        kl_coef=0.05,
+        learning_rate=lr,
+        num_train_epochs=1,
+        warmup_ratio=0.05,
+        num_evaluations=8,
+        save_strategy="no",
+        seed=seed,
+        data_seed=seed,
+        group_by_length=False,
+        logging_steps=1,
+        report_to=[],
+    )
     strict = lambda row, text: world.grade(row["item"], text).passed
     if arm == "exact_reward":
-        return PolicyTrainer(model, make_arguments(PolicyConfig, folder, **common), rows["train"], tokenizer, lambda prompt, text, row: float(world.grade(row.item, text).passed), eval_dataset=rows["valid"])
+        return PolicyTrainer(
+            model,
+            make_arguments(PolicyConfig, folder, **common),
+            rows["train"],
+            tokenizer,
+            lambda prompt, text, row: float(world.grade(row.item, text).passed),
+            eval_dataset=rows["valid"],
+        )
     cls = OffByOne if arm == "off_by_one" else LaTROTrainer
-    return cls(model, make_arguments(LaTROConfig, folder, sft_weight=0.0 if arm == "without_answer_term" else 1.0, **common), rows["train"], tokenizer, eval_dataset=rows["valid"], grade=strict)
+    return cls(
+        model,
+        make_arguments(LaTROConfig, folder, sft_weight=0.0 if arm == "without_answer_term" else 1.0, **common),
+        rows["train"],
+        tokenizer,
+        eval_dataset=rows["valid"],
+        grade=strict,
+    )
 
 
 def test_items(model, hops, seed):
     "Strict greedy and sampled results on test items: one value an item each."
-    engine, items = LocalEngine(model.eval(), load_tokenizer(str(nano_path("novice"))), batch_size=128), world.items(200, seed=seed, hops=hops, split="test")
+    engine, items = (
+        LocalEngine(model.eval(), load_tokenizer(str(nano_path("novice"))), batch_size=128),
+        world.items(200, seed=seed, hops=hops, split="test"),
+    )
     greedy = evaluate(engine, items, world.grade, max_new_tokens=160, seed=seed).per_item
     drawn = evaluate(engine, items, world.grade, k=8, max_new_tokens=160, seed=seed).per_item
-    return dict(greedy=[float(p["passed"][0]) for p in greedy], sampled=[sum(p["passed"])/8 for p in drawn], pass_at_8=[float(any(p["passed"])) for p in drawn])
+    return dict(
+        greedy=[float(p["passed"][0]) for p in greedy],
+        sampled=[sum(p["passed"]) / 8 for p in drawn],
+        pass_at_8=[float(any(p["passed"])) for p in drawn],
+    )
 
 
 def run(arm, mix, seed, steps, lr):
@@ -64,31 +113,63 @@ def run(arm, mix, seed, steps, lr):
         trainer = trainer_of(arm, folder, MIXES[mix], seed, steps, lr)
         curve = [(0, trainer.evaluate()["eval_accuracy"])]
         fit(trainer)
-        curve += [(l["step"], l["eval_accuracy"]) for l in trainer.state.log_history if "eval_accuracy" in l and l["step"]]
-    seconds = time.process_time()-start
-    return dict(curve=[(s, round(v, 3)) for s, v in dict(curve).items()], cpu_s=round(seconds, 1), test=test_items(trainer.model, MIXES[mix], seed))
+        curve += [
+            (l["step"], l["eval_accuracy"]) for l in trainer.state.log_history if "eval_accuracy" in l and l["step"]
+        ]
+    seconds = time.process_time() - start
+    return dict(
+        curve=[(s, round(v, 3)) for s, v in dict(curve).items()],
+        cpu_s=round(seconds, 1),
+        test=test_items(trainer.model, MIXES[mix], seed),
+    )
 
 
 def pooled(values):
     "Mean and interval of ones and zeros."
-    return [round(x, 4) for x in (sum(values)/len(values), *wilson(sum(values), len(values)))]
+    return [round(x, 4) for x in (sum(values) / len(values), *wilson(sum(values), len(values)))]
 
 
 def main():
     a = arguments(__doc__, [0, 1], steps=32, learning_rate=2e-5)
-    out = dict(benchmark="latro_curve", seeds=a.seeds, steps=a.steps, samples_a_step=PROMPTS*K, learning_rate=a.learning_rate, mixes={})
+    out = dict(
+        benchmark="latro_curve",
+        seeds=a.seeds,
+        steps=a.steps,
+        samples_a_step=PROMPTS * K,
+        learning_rate=a.learning_rate,
+        mixes={},
+    )
     for mix, hops in MIXES.items():
         novice = load_model(str(nano_path("novice")), dtype=torch.float32)
         base = [test_items(novice, hops, s) for s in a.seeds]
-        rows = {"base": dict(greedy=pooled(joined(base, "greedy")), pass_at_8=pooled(joined(base, "pass_at_8")), sampled=round(sum(joined(base, "sampled"))/len(joined(base, "sampled")), 4))}
+        rows = {
+            "base": dict(
+                greedy=pooled(joined(base, "greedy")),
+                pass_at_8=pooled(joined(base, "pass_at_8")),
+                sampled=round(sum(joined(base, "sampled")) / len(joined(base, "sampled")), 4),
+            )
+        }
         found = {}
         for arm in ("latro", "without_answer_term", "off_by_one", "exact_reward"):
             found[arm] = [run(arm, mix, s, a.steps, a.learning_rate) for s in a.seeds]
             print(mix, arm, [r["curve"] for r in found[arm]], file=sys.stderr, flush=True)
             tests = [r["test"] for r in found[arm]]
-            rows[arm] = dict(curves=[r["curve"] for r in found[arm]], cpu_s=[r["cpu_s"] for r in found[arm]], greedy=pooled(joined(tests, "greedy")), pass_at_8=pooled(joined(tests, "pass_at_8")), sampled=round(sum(joined(tests, "sampled"))/len(joined(tests, "sampled")), 4))
+            rows[arm] = dict(
+                curves=[r["curve"] for r in found[arm]],
+                cpu_s=[r["cpu_s"] for r in found[arm]],
+                greedy=pooled(joined(tests, "greedy")),
+                pass_at_8=pooled(joined(tests, "pass_at_8")),
+                sampled=round(sum(joined(tests, "sampled")) / len(joined(tests, "sampled")), 4),
+            )
         tests = {arm: [r["test"] for r in runs] for arm, runs in found.items()} | {"base": base}
-        gains = {arm: {name: rounded(paired_bootstrap(joined(tests["latro"], name), joined(tests[arm], name))) for name in ("greedy", "sampled")} for arm in tests if arm != "latro"}
+        gains = {
+            arm: {
+                name: rounded(paired_bootstrap(joined(tests["latro"], name), joined(tests[arm], name)))
+                for name in ("greedy", "sampled")
+            }
+            for arm in tests
+            if arm != "latro"
+        }
         out["mixes"][mix] = dict(rows=rows, latro_minus=gains)
     tell(out, a.out)
 
