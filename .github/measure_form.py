@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- form: begin -->", "<!-- form: end -->"
 DIRECTIVE = re.compile(r"^\s*#\s*\|")
-EXPORT = re.compile(r"^\s*#\s*\|\s*(?:exports?|exporti)\b(.*)$", re.M)
-HIDDEN = re.compile(r"^\s*#\s*\|\s*(?:hide|include:\s*false)\b", re.M)
+EXPORT = re.compile(r"^\s*#\s*\|\s*(?:exports?|exporti)\b(.*)$", re.MULTILINE)
+HIDDEN = re.compile(r"^\s*#\s*\|\s*(?:hide|include:\s*false)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def library_files(folder: Path, packages: list[str]) -> list[Path]:
 def listed(tree: ast.Module) -> set[str] | None:
     "What `__all__` lists, or None when the file has no `__all__` that can be read without running it."
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
-            if isinstance(node.value, (ast.List, ast.Tuple)):
-                return {e.value for e in node.value.elts if isinstance(e, ast.Constant)}
+        literal = isinstance(node, ast.Assign) and isinstance(node.value, (ast.List, ast.Tuple))
+        if literal and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets):
+            return {e.value for e in node.value.elts if isinstance(e, ast.Constant)}
     return None
 
 
@@ -177,18 +177,8 @@ def lint(files: list[Path], config: Path) -> int:
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
     if ruff is None:
         raise SystemExit("ruff is not installed: pip install ruff")
-    command = [
-        ruff,
-        "check",
-        "--config",
-        str(config),
-        "--no-cache",
-        "--output-format",
-        "json",
-        "--exit-zero",
-        "--quiet",
-    ]
-    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
+    command = [ruff, "check", "--config", str(config), "--no-cache", "--output-format=json", "--exit-zero", "--quiet"]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr.strip())
     return len(json.loads(done.stdout))

@@ -43,7 +43,7 @@ def test_cells_of_a_notebook(form, tmp_path):
             ("code", "#| eval: false\n#| exports\nPROMPT = 'a'\n"),  # 10: no prose since, and the last cell
         )
     )
-    assert [c.kind for c in cells] == "hidden prose export prose code export hidden prose code export export".split()
+    assert " ".join(c.kind for c in cells) == ("hidden prose export prose code export hidden prose code export export")
     assert form.exported(cells) == [2, 5, 9, 10]
     assert form.without_prose(cells) == [10]
     assert form.without_output(cells) == [5, 10]

@@ -11,25 +11,32 @@ corrects (the critic, as in the demo, or the reasoner):
 * resample: the reasoner answers again at temperature 1, without a critique.
 * critic alone: one greedy answer of the critic, no reflection.
 
-Strict accuracy (right answer and right reasoning) with 95 % intervals over questions, and tokens sampled per question. One
-pair of models, so nothing here says how another training seed would turn out.
+Strict accuracy (right answer and right reasoning) with 95 % intervals over questions; tokens sampled in all, where nothing
+is borrowed from another arm (the controls borrow the critic's verdict on what to revise). One pair of models, so nothing
+here says how another training seed would turn out.
 """
 
-from shared import arguments, rounded, tell  # sets the environment, so before torch
-
 import torch
+from shared import arguments, rounded, tell
 
-from preflexor_lab.evaluate import wilson
-from preflexor_lab.generate import LocalEngine
-from preflexor_lab.models import load_model, load_tokenizer, nano_path
-from preflexor_lab.nano import TEST_HOPS
-from preflexor_lab.reflect import CompletionFormat, ScoreAccepts, blank_critiques, reflect, resample, response_at
-from preflexor_lab.tasks import load_task
-from preflexor_lab.world import reflect_prompt
+from preflexor_lab.data.tasks import load_task
+from preflexor_lab.methods.reflect import (
+    CompletionFormat,
+    ScoreAccepts,
+    blank_critiques,
+    reflect,
+    resample,
+    response_at,
+)
+from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
+from preflexor_lab.models.local import LocalEngine
+from preflexor_lab.nano.train import TEST_HOPS
+from preflexor_lab.tasks.materials_lab import reflect_prompt
+from preflexor_lab.tasks.statistics import wilson
 
 CONSTANT = "differs ; score 0"
 FORM = CompletionFormat(reflect_prompt=reflect_prompt)
-LENGTH = dict(max_new_tokens=256)
+LENGTH = {"max_new_tokens": 256}
 
 
 def instead(traces, say):
@@ -55,11 +62,14 @@ def shuffled(traces):
 
 def arms_of(reasoner, critic, questions, rounds):
     "Name of an arm and its traces, for both correctors."
-    settings = dict(rounds=rounds, form=FORM, **LENGTH)
+    settings = {"rounds": rounds, "form": FORM, **LENGTH}
     found = {}
+
+    def count(text):
+        return len(reasoner.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     for corrector in ("critic", "reasoner"):
         told = reflect(reasoner, questions, critic, improver=corrector, accept=ScoreAccepts(), **settings)
-        count = lambda text: len(reasoner.tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
         sources = {
             "constant": instead(told, lambda trace, number: CONSTANT),
             "empty": instead(told, lambda trace, number: ""),
@@ -85,15 +95,17 @@ def main():
         engines.append(LocalEngine(load_model(str(folder), dtype=torch.float32), load_tokenizer(str(folder))))
     arms = arms_of(*engines, [item.prompt for item in task], args.rounds)
 
-    def strict(traces, number=-1):
-        right = sum(task.grade(item, response_at(t, number)).passed for item, t in zip(task, traces, strict=True))
+    def strict(traces):
+        right = sum(task.grade(item, response_at(t)).passed for item, t in zip(task, traces, strict=True))
         return rounded([right / args.items, *wilson(right, args.items)])
 
     told = arms["critic corrects: critique"]
-    first = dict(strict=strict(told, 0), tokens=sum(t.rounds[0].tokens for t in told))
-    rows = {name: dict(strict=strict(traces), tokens=sum(t.tokens for t in traces)) for name, traces in arms.items()}
+    arms = {"first answer": reflect(engines[0], [item.prompt for item in task], rounds=0, form=FORM, **LENGTH), **arms}
+    rows = {name: {"strict": strict(traces)} for name, traces in arms.items()}
+    for name in ("first answer", "critic corrects: critique", "reasoner corrects: critique", "critic alone"):
+        rows[name]["tokens"] = sum(t.tokens for t in arms[name])
     revised = sum(len(t.rounds) > 1 for t in told)
-    tell(dict(experiment="reflection_controls", items=args.items, revised=revised, rows={"first answer": first, **rows}), args.out)
+    tell({"experiment": "reflection_controls", "items": args.items, "revised": revised, "rows": rows}, args.out)
 
 
 if __name__ == "__main__":
