@@ -19,7 +19,7 @@ import torch
 from peft import PeftModel
 from ..models.loading import load_weights, save_model
 from ..models.local import LocalEngine
-from ..runs.folder import write_atomic
+from ..text.files import write_atomic
 from ..runs.ledger import CachedEngine
 from ..text.chat import encode
 from ..text.masks import MaskPolicy

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from ..models.loading import load_weights, save_model
-from ..runs.folder import write_atomic
+from ..text.files import write_atomic
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
