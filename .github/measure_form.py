@@ -166,9 +166,21 @@ def public_of(folder: Path, module: str | None) -> set[str]:
     return names_at(file) | public_names(file)
 
 
+def computed(path: Path) -> bool:
+    "Whether a file has an `__all__` that only running it can tell, as a lazy package does."
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return listed(tree) is None and any(getattr(t, "id", "") == "__all__" for node in assigned for t in node.targets)
+
+
 def front_door(folder: Path, packages: list[str]) -> int:
     "Number of names at the top of the first package: in its `__init__`, or in its module `all` if that has more."
-    found = [names_at(f) for f in (folder / packages[0] / "__init__.py", folder / packages[0] / "all.py") if f.exists()]
+    package = folder / packages[0]
+    if computed(package / "__init__.py"):
+        program = f"import {packages[0]}; print(len({packages[0]}.__all__))"
+        done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+    found = [names_at(f) for f in (package / "__init__.py", package / "all.py") if f.exists()]
     return max(map(len, found), default=0)
 
 

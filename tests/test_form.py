@@ -81,6 +81,8 @@ def test_names_at_the_top(form, tmp_path):
     assert form.front_door(tmp_path, ["p"]) == 1
     (package / "__init__.py").write_text("__all__ = ['a', 'b', 'c']\ndef __getattr__(name): ...\n")
     assert form.front_door(tmp_path, ["p"]) == 3
+    (package / "__init__.py").write_text("_HOME = {'a': 'core', 'b': 'plain'}\n__all__ = sorted(_HOME)\n")
+    assert form.front_door(tmp_path, ["p"]) == 2
 
 
 def test_the_table_is_put_between_its_markers(form, tmp_path):
