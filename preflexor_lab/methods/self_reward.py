@@ -28,8 +28,7 @@ from ..data.judges import RewardConfig, as_judge
 from .spin import IterateTrainer, SPINConfig, SPINTrainer
 from ..models.loading import load_model, load_tokenizer, weights_hash
 from ..models.local import LocalEngine
-from ..runs.folder import RunError, RunFolder
-from ..text.files import write_atomic
+from ..runs.folder import RunError, RunFolder, write_atomic
 from ..runs.ledger import CachedEngine, canonical
 from ..runs.stages import Context, Progress, run_stages, stage_seed
 from ..text.masks import MaskPolicy

@@ -17,9 +17,10 @@ from typing import ClassVar
 
 import torch
 from peft import PeftModel
-from ..models.loading import load_weights, save_model
+from ..models.adapters import load_weights
+from ..models.loading import save_model
 from ..models.local import LocalEngine
-from ..text.files import write_atomic
+from ..runs.folder import write_atomic
 from ..runs.ledger import CachedEngine
 from ..text.chat import encode
 from ..text.masks import MaskPolicy

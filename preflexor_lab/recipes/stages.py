@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..methods.reflect import reflect, resample, response_at
-from ..models.loading import add_lora, load_model, merge_lora, small_model, train_tokenizer
+from ..models.adapters import add_lora, merge_lora
+from ..models.loading import load_model, small_model, train_tokenizer
 from .schema import Recipe, StageSpec
 from .sources import device, in_bfloat16, local_engine, open_model, reward_result
-from ..runs.folder import RunFolder
-from ..text.files import write_atomic
+from ..runs.folder import RunFolder, write_atomic
 from ..runs.ledger import CachedEngine
 from ..runs.stages import Context, stage_seed
 from ..tasks.evaluation import EvalResult, evaluate
