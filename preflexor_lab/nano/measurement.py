@@ -6,7 +6,7 @@
 __all__ = ['TEST_HOPS', 'MAX_NEW_TOKENS', 'respond', 'passes', 'share_row', 'measure_answers', 'strict_by_hops',
            'measure_thinking', 'scores', 'measure_judging', 'measure_reflection', 'measure']
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #b687cd3c
+# %% ../../nbs/09_nano/01_measurement.ipynb #c002
 from collections.abc import Sequence
 
 from ..models.local import LocalEngine
@@ -14,7 +14,7 @@ from ..tasks import materials_lab as world
 from ..tasks.statistics import bootstrap_mean, paired_bootstrap, wilson
 from ..text.markers import REFLECT_END
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #d6671227
+# %% ../../nbs/09_nano/01_measurement.ipynb #c008
 TEST_HOPS = (4, 5, 6)  # where the reasoner has headroom
 MAX_NEW_TOKENS = 160  # enough for a critique and corrected thinking at six hops
 
@@ -36,7 +36,7 @@ def respond(
         raise ValueError(f"nano could not answer: {completion.error}")
     return [[c.text for c in row] for row in rows]
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #1093fb18
+# %% ../../nbs/09_nano/01_measurement.ipynb #c011
 def passes(
     items: Sequence[world.WorldItem],  # questions
     responses: Sequence[Sequence[str]],  # samples of each
@@ -44,7 +44,7 @@ def passes(
     "Strict grades of samples, question by question."
     return [[world.grade(i, r).passed for r in row] for i, row in zip(items, responses, strict=True)]
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #7fc3afbc
+# %% ../../nbs/09_nano/01_measurement.ipynb #c015
 def share_row(
     metric: str,  # what was measured
     values: Sequence[float],  # booleans, or numbers in 0…1
@@ -60,7 +60,7 @@ def share_row(
         value, low, high = bootstrap_mean(values, seed)
     return dict(stage="nano", metric=metric, value=value, low=low, high=high, n=len(values), seed=seed)
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #df0bb960
+# %% ../../nbs/09_nano/01_measurement.ipynb #c019
 def measure_answers(
     name: str,  # put before the metrics
     model,  # a nano model
@@ -80,7 +80,7 @@ def measure_answers(
     ]
     return rows, samples, ok
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #ed80b9d3
+# %% ../../nbs/09_nano/01_measurement.ipynb #c022
 def strict_by_hops(
     model,  # a nano model
     tokenizer,  # its tokenizer
@@ -91,7 +91,7 @@ def strict_by_hops(
     ok = [o for (o,) in passes(items, respond(model, tokenizer, [i.prompt for i in items], max_new_tokens=90))]
     return [sum(ok[n * k : n * k + n]) / n for k in range(6)]
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #4bdaf285
+# %% ../../nbs/09_nano/01_measurement.ipynb #c025
 def measure_thinking(
     models: dict,  # nano models by name
     tokenizer,  # of all of them
@@ -113,7 +113,7 @@ def measure_thinking(
             rows += [share_row(f"{name}/{hops} hops/{how}", values) for how, values in right.items()]
     return rows
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #3b212a27
+# %% ../../nbs/09_nano/01_measurement.ipynb #c028
 def scores(
     model,  # a nano model
     tokenizer,  # its tokenizer
@@ -123,7 +123,7 @@ def scores(
     texts = respond(model, tokenizer, [world.judge_prompt(i.prompt, a) for i, a in attempts])
     return [world.parse_critique(t) or 0 for (t,) in texts]
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #8733d958
+# %% ../../nbs/09_nano/01_measurement.ipynb #c031
 def measure_judging(
     judges: dict,  # nano models by name
     tokenizer,  # of all of them
@@ -148,7 +148,7 @@ def measure_judging(
         ]
     return rows
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #39556ecc
+# %% ../../nbs/09_nano/01_measurement.ipynb #c034
 def _critiques(reasoner, critic, tokenizer, items, samples) -> dict[str, list[str]]:
     "The reasoner's own critique of each first sample, the critic's, and a blank one as long as the own."
     asked = {
@@ -190,7 +190,7 @@ def measure_reflection(
             rows.append(dict(stage="nano", metric=metric, value=value, low=low, high=high, n=len(items), seed=seed))
     return rows
 
-# %% ../../nbs/09_nano/01_measurement.ipynb #56802e34
+# %% ../../nbs/09_nano/01_measurement.ipynb #c037
 def measure(
     reasoner,  # nano model
     critic,  # nano model
