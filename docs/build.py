@@ -16,6 +16,7 @@ import string
 import subprocess
 import sys
 from configparser import ConfigParser
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -78,8 +79,10 @@ class Site:
 
         pages = []
         for file in sorted(notebooks, key=key):
-            parts = file.relative_to(folder).with_suffix("").parts
-            pages.append(read_notebook(file, file.relative_to(self.root), "/".join(map(plain_name, parts))))
+            *rooms, name = file.relative_to(folder).with_suffix("").parts
+            name = name if rooms and plain_name(name) == "index" else plain_name(name)  # index.html lists the room
+            path = "/".join([*map(plain_name, rooms), name])
+            pages.append(read_notebook(file, file.relative_to(self.root), path))
         for file in sorted((self.root / "docs").glob("*.md"), key=lambda f: order(f.name)):
             pages.append(read_markdown(file, file.relative_to(self.root), plain_name(file.stem)))
         seen = {}
@@ -104,7 +107,9 @@ class Site:
             if page is None:
                 self.problems.append(f"{self.package}.__all__: no notebook exports {name!r}")
             else:
-                names[name] = (page, page.symbols[name])
+                symbol, inside = page.symbols[name], {m.name for m in page.symbols[name].methods}
+                patched = [s for n, s in page.symbols.items() if n.startswith(name + ".") and n not in inside]
+                names[name] = (page, replace(symbol, methods=(*symbol.methods, *patched)))
         return names
 
     # -- links ------------------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
+from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 FUNCTIONS = set("log ln exp min max sup inf arg det sin cos tan tanh lim Pr".split())
 LIMITS = set("∑∏⋃⋂") | {"min", "max", "lim", "sup", "inf"}
 SCRIPTS = {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
+PLAIN = HtmlFormatter(nowrap=True)
 BADGE = re.compile(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*\)\s*")
 
 
@@ -50,13 +52,18 @@ def formula(tex: str, block: bool) -> str:
 
 
 @lru_cache(maxsize=None)
+def _lexer(language: str) -> Lexer:
+    try:
+        return get_lexer_by_name({"sh": "bash", "": "text"}.get(language, language))
+    except ClassNotFound:
+        return get_lexer_by_name("text")
+
+
+@lru_cache(maxsize=None)
 def code_block(text: str, language: str = "") -> str:
     "Highlighted code, in the form that the theme's copy button expects."
-    try:
-        lexer = get_lexer_by_name({"sh": "bash", "": "text"}.get(language, language))
-    except ClassNotFound:
-        lexer = get_lexer_by_name("text")
-    inner = highlight(text.strip("\n") + "\n", lexer, HtmlFormatter(nowrap=True))
+    inner = highlight(text.strip("\n") + "\n", _lexer(language), PLAIN)
+    inner = re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", inner)  # names and commas have no colour of their own
     return f'<div class="highlight"><pre><code>{inner}</code></pre></div>'
 
 

@@ -126,14 +126,9 @@ def table(params: tuple[Param, ...], returns: Param | None, inline: Callable[[st
 
 
 def call_of(symbol: Symbol) -> str:
-    "The call as highlighted code, one argument a line when it is long."
-    text = symbol.call
-    if len(text) > 88:
-        name, rest = text.split("(", 1)
-        arguments = [p.name + (f"={p.default}" if p.default else "") for p in symbol.params]
-        text = name + "(\n" + "".join(f"    {a},\n" for a in arguments) + ")"
+    "The call and what it returns, as highlighted code."
     returns = f" -> {symbol.returns.type}" if symbol.returns else ""
-    return code_block(text + returns, "python").replace('class="highlight"', 'class="highlight call"')
+    return code_block(symbol.call + returns, "python").replace('class="highlight"', 'class="highlight call"')
 
 
 def signature(symbol: Symbol, renderer: Renderer, anchors: bool) -> str:

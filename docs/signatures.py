@@ -107,8 +107,12 @@ def _params(source: _Source, node: ast.FunctionDef, method: bool) -> tuple[tuple
 
 
 def _call(name: str, params: tuple[Param, ...]) -> str:
-    "What a reader types: names and defaults."
-    return f"{name}({', '.join(p.name + (f'={p.default}' if p.default else '') for p in params)})"
+    "What a reader types: names and defaults; of a long list, only what has no default."
+    text = f"{name}({', '.join(p.name + (f'={p.default}' if p.default else '') for p in params)})"
+    if len(text) <= 88:
+        return text
+    required = [p.name for p in params if not p.default and not p.name.startswith("*")]
+    return f"{name}({', '.join([*required, '…'])})" if len(required) < len(params) else text
 
 
 def _decorators(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
@@ -156,7 +160,22 @@ def _fields(source: _Source, node: ast.ClassDef):
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and not n.target.id.startswith("_"):
             if source.code(n.annotation).startswith("ClassVar"):
                 continue
-            yield Param(n.target.id, source.code(n.annotation), source.code(n.value), source.comment(n.end_lineno))
+            default, meaning = _field_default(source, n.value)
+            yield Param(n.target.id, source.code(n.annotation), default, source.comment(n.end_lineno) or meaning)
+
+
+def _field_default(source: _Source, value: ast.expr | None) -> tuple[str, str]:
+    "Default and description of a field, which may be written as `field(...)` or `Field(...)`."
+    if not (isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("field", "Field")):
+        return source.code(value), ""
+    given = {k.arg: k.value for k in value.keywords}
+    described = given.get("description")
+    meaning = described.value if isinstance(described, ast.Constant) else ""
+    if "default_factory" in given:
+        factory = given["default_factory"]
+        return source.code(factory.body) if isinstance(factory, ast.Lambda) else source.code(factory) + "()", meaning
+    default = given.get("default", value.args[0] if value.args else None)
+    return "" if isinstance(default, ast.Constant) and default.value is ... else source.code(default), meaning
 
 
 @lru_cache(maxsize=None)
