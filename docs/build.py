@@ -1,8 +1,8 @@
 """The documentation site, from the notebooks: `python docs/build.py [FOLDER]` (default: site/).
 
-Every notebook in `nbs/` and every `docs/*.md` becomes a Markdown page in build/docs, the order of the pages follows from
-the names of folders and files, and Material for MkDocs makes the site from them. Nothing is executed, and nothing of the
-package is imported but its list of public names.
+Every notebook in `nbs/` and every `docs/*.md` becomes a Markdown page in build/docs, the order of the pages follows
+from the names of folders and files, and Material for MkDocs makes the site from them. Nothing is executed, and nothing of
+the package is imported but its list of public names.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import yaml
 from fontTools import subset
-
 from markup import PageError, Renderer, raw, strip_tags
 from pages import Page, PageWriter, plain_text, read_markdown, read_notebook, signature
 from signatures import Symbol
@@ -140,7 +139,9 @@ class Site:
                     return href
                 return self.blob + file + (f"#{fragment}" if fragment else "")
         if fragment and target.anchors:
-            same = [a for a in target.anchors if a == fragment] or [a for a in target.anchors if a.lower() == fragment.lower()]
+            same = [a for a in target.anchors if a == fragment] or [
+                a for a in target.anchors if a.lower() == fragment.lower()
+            ]
             if not same:
                 self.problems.append(f"{page.source}: {href}: no such heading or symbol on that page")
                 return href
@@ -150,7 +151,9 @@ class Site:
     def image(self, page: Page, src: str) -> str:
         "Address of an image, which is copied beside the page."
         if re.match(r"[a-z][a-z0-9+.-]*:", src):
-            self.problems.append(f"{page.source}: image {src} would be fetched from elsewhere: keep it in the repository")
+            self.problems.append(
+                f"{page.source}: image {src} would be fetched from elsewhere: keep it in the repository"
+            )
             return src
         file = self.root / page.source.parent / src
         if not file.is_file():
@@ -160,8 +163,15 @@ class Site:
         return file.name
 
     def symbol(self, page: Page, code: str) -> str | None:
-        "Where the symbol is explained that `code` names, if it can be only one."
-        found = re.fullmatch(r"([A-Za-z_][\w.]*)(\(.*\))?", code, re.S)
+        "Where the notebook or symbol is that `code` names, if it can be only one."
+        notebook = re.fullmatch(r"(?:nbs/)?((?:\w+/)?\d\d_\w+)(?:\.ipynb)?", code)
+        if notebook:
+            paths = [
+                f"{self.cfg['nbs_path']}/{notebook[1]}.ipynb",
+                f"{page.source.parent.as_posix()}/{notebook[1]}.ipynb",
+            ]
+            return next((self.to(page, self.by_source[p]) for p in paths if p in self.by_source), None)
+        found = re.fullmatch(r"([A-Za-z_][\w.]*)(\(.*\))?", code, re.DOTALL)
         if not found:
             return None
         name, called = found[1].removeprefix(self.package + "."), bool(found[2])
@@ -195,7 +205,9 @@ class Site:
         else:
             project = self.cfg["git_url"].removeprefix("https://github.com/")
             branch = self.cfg["branch"]
-            links.append(("Open in Colab", f"https://colab.research.google.com/github/{project}/blob/{branch}/{notebook}"))
+            links.append(
+                ("Open in Colab", f"https://colab.research.google.com/github/{project}/blob/{branch}/{notebook}")
+            )
         return links
 
     def render(self) -> None:
@@ -229,7 +241,8 @@ class Site:
             names = [f'<a href="{self.to(path, page, n)}"><code>{n}</code></a>' for n in names]
             rows.append(
                 f'<li><p><a class="title" href="{self.to(path, page)}">{html.escape(page.title)}</a> '
-                f'<span class="brief">{renderer.inline(page.lead)}</span></p><p class="names">{" ".join(names)}</p></li>'
+                f'<span class="brief">{renderer.inline(page.lead)}</span></p>'
+                f'<p class="names">{" ".join(names)}</p></li>'
             )
         text = renderer.heading(1, self.label(room), "top") + raw(f'<ul class="overview">{"".join(rows)}</ul>')
         return path, text.strip() + "\n"
@@ -239,8 +252,8 @@ class Site:
         page = Page(Path("docs/reference"), "reference", [])
         renderer = self.renderer(page)
         lead = (
-            f"The names that <code>import {self.package}</code> gives, by room. Each is explained, with its code and its tests, "
-            "in the notebook that its name links to."
+            f"The names that <code>import {self.package}</code> gives, by room. Each is explained, with its code and "
+            "its tests, in the notebook that its name links to."
         )
         parts = [renderer.heading(1, "API reference", "api-reference"), raw(f'<p class="lead">{lead}</p>')]
         groups: dict[str, list[str]] = {}
@@ -304,8 +317,11 @@ class Site:
 
 def math_font(pages: list[str], file: Path) -> None:
     "The glyphs of a mathematical font that the formulas of `pages` need, so that they look the same everywhere."
-    text = "".join(strip_tags(m) for page in pages for m in re.findall(r"<math.*?</math>", page, re.S))
-    italic = range(0x1D434, 0x1D468), range(0x1D6E2, 0x1D71C)  # what a browser draws for the single letters of a formula
+    text = "".join(strip_tags(m) for page in pages for m in re.findall(r"<math.*?</math>", page, re.DOTALL))
+    italic = (
+        range(0x1D434, 0x1D468),
+        range(0x1D6E2, 0x1D71C),
+    )  # what a browser draws for the single letters of a formula
     options = subset.Options(flavor="woff2", name_IDs=["*"], layout_features=["*"], notdef_outline=True)
     with subset.load_font(str(files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"), options) as font:
         subsetter = subset.Subsetter(options)
@@ -329,16 +345,32 @@ def build(out: Path, work: Path) -> None:
         "site_dir": str(out),
         "nav": site.nav(),
     }
-    config["extra"] = {**config.get("extra", {}), "social": [{"icon": "fontawesome/brands/github", "link": cfg["git_url"]}]}
+    config["extra"] = {
+        **config.get("extra", {}),
+        "social": [{"icon": "fontawesome/brands/github", "link": cfg["git_url"]}],
+    }
     (work / "mkdocs.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file", str(work / "mkdocs.yml")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--quiet",
+        "--strict",
+        "--config-file",
+        str(work / "mkdocs.yml"),
+    ]
     subprocess.run(command, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the documentation site from the notebooks.")
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site", help="where the site goes (default: site/)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "docs", help="where the pages go that it is made from")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=ROOT / "site", help="where the site goes (default: site/)"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "docs", help="where the pages go that it is made from"
+    )
     args = parser.parse_args()
     try:
         build(args.folder.resolve(), args.work.resolve())

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
@@ -17,8 +17,9 @@ from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-FUNCTIONS = set("log ln exp min max sup inf arg det sin cos tan tanh lim Pr".split())
+FUNCTIONS = {"log", "ln", "exp", "min", "max", "sup", "inf", "arg", "det", "sin", "cos", "tan", "tanh", "lim", "Pr"}
 LIMITS = set("∑∏⋃⋂") | {"min", "max", "lim", "sup", "inf"}
+OPENING = set("([{|,;:=<>≤≥≈∼≠⋅×")
 SCRIPTS = {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
 PLAIN = HtmlFormatter(nowrap=True)
 BADGE = re.compile(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*\)\s*")
@@ -28,7 +29,7 @@ class PageError(ValueError):
     "A page that cannot be built: says where and why."
 
 
-@lru_cache(maxsize=None)
+@cache
 def formula(tex: str, block: bool) -> str:
     "MathML of a LaTeX formula; raises PageError for a command that it does not know."
     root = ElementTree.fromstring(convert(tex, display="block" if block else "inline"))
@@ -42,16 +43,27 @@ def formula(tex: str, block: bool) -> str:
         if block and node.tag in ("msub", "msup", "msubsup") and node[0].text in LIMITS:
             node.tag = {"msub": "munder", "msup": "mover", "msubsup": "munderover"}[node.tag]
     for parent in list(root.iter()):
-        # a function that is written as a word needs a thin space before its argument
+        before = None
+        for child in parent:
+            if child.text == "∞":
+                child.tag = "mi"
+            # a sign at the beginning, after a bracket, a comma or a relation is no subtraction
+            is_sign = child.tag == "mo" and child.text in ("-", "−", "+", "±")
+            if is_sign and (before is None or (before.tag == "mo" and before.text in OPENING)):
+                child.set("form", "prefix")
+            before = child
+        # a function that is written as a word needs thin spaces around it
         for i, child in reversed(list(enumerate(parent[:-1]))):
             core = child[0] if child.tag in SCRIPTS else child
             is_row = parent.tag in ("math", "mrow", "mstyle", "mtd")
             if is_row and core.text in FUNCTIONS and (parent[i + 1].tag != "mo" or parent[i + 1].text in LIMITS):
                 parent.insert(i + 1, ElementTree.Element("mspace", width="0.17em"))
+            if is_row and core.text in FUNCTIONS and i and parent[i - 1].tag != "mo":
+                parent.insert(i, ElementTree.Element("mspace", width="0.17em"))
     return ElementTree.tostring(root, encoding="unicode")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _lexer(language: str) -> Lexer:
     try:
         return get_lexer_by_name({"sh": "bash", "": "text"}.get(language, language))
@@ -59,17 +71,19 @@ def _lexer(language: str) -> Lexer:
         return get_lexer_by_name("text")
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_block(text: str, language: str = "") -> str:
     "Highlighted code, in the form that the theme's copy button expects."
     inner = highlight(text.strip("\n") + "\n", _lexer(language), PLAIN)
-    inner = re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", inner)  # names and commas have no colour of their own
+    inner = re.sub(
+        r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", inner
+    )  # names and commas have no colour of their own
     return f'<div class="highlight"><pre><code>{inner}</code></pre></div>'
 
 
 def raw(markup: str) -> str:
-    "HTML as one line, which no Markdown parser looks into; line ends of the text are kept, those in tags and styles are spaces."
-    pieces = re.split(r"(<style.*?</style>|<[^>]*>)", markup.strip(), flags=re.S)
+    "HTML as one line, which no Markdown parser looks into; only the text keeps its line ends."
+    pieces = re.split(r"(<style.*?</style>|<[^>]*>)", markup.strip(), flags=re.DOTALL)
     kept = [p.replace("\n", " " if p.startswith("<") else "&#10;") for p in pieces]
     return "\n\n" + "".join(kept) + "\n\n"
 
@@ -139,7 +153,9 @@ class Renderer:
 
     def heading(self, level: int, markup: str, anchor: str, classes: str = "") -> str:
         "A Markdown heading whose text is HTML."
-        kept = re.sub(r"(?<=>)[^<]+(?=<)", lambda m: re.sub(r"[*_`\[\]{}\\]", lambda c: f"&#{ord(c[0])};", m[0]), f">{markup}<")
+        kept = re.sub(
+            r"(?<=>)[^<]+(?=<)", lambda m: re.sub(r"[*_`\[\]{}\\]", lambda c: f"&#{ord(c[0])};", m[0]), f">{markup}<"
+        )
         attributes = " ".join(["#" + anchor, *("." + c for c in classes.split())])
         self.level = level
         return f"\n\n{'#' * level} {kept[1:-1]} {{ {attributes} }}\n\n"

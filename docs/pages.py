@@ -13,7 +13,8 @@ import signatures
 from markup import PageError, Renderer, code_block, raw, slug, strip_tags
 from signatures import Param, Symbol
 
-DIRECTIVE = re.compile(r"^\s*#\|\s*(.*?)\s*$", re.M)
+DIRECTIVE = re.compile(r"^\s*#\|\s*(.*?)\s*$", re.MULTILINE)
+LEAD = re.compile(r"\s*#\s+.+\n\s*((?:>[ \t]*\S.*\n?)+)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FOLD = 30  # lines of code that are shown without a click
 NEEDS = {"gpu": "Runs on a GPU only.", "api": "Asks a server: not run by the tests."}
@@ -54,14 +55,14 @@ class Page:
     @property
     def title(self) -> str:
         "Text of the first heading, or the name of the file."
-        found = re.search(r"^#\s+(.+?)\s*#*$", self.opening, re.M)
+        found = re.search(r"^#\s+(.+?)\s*#*$", self.opening, re.MULTILINE)
         return re.sub(r"[`*]", "", found[1]) if found else self.source.stem
 
     @property
     def lead(self) -> str:
         "The line below the title, as Markdown."
-        found = re.match(r"\s*#\s+.+\n\s*((?:>.*\n?)+)", self.opening)
-        return re.sub(r"^>\s?", "", found[1], flags=re.M).replace("\n", " ").strip() if found else ""
+        found = LEAD.match(self.opening)
+        return re.sub(r"^>\s?", "", found[1], flags=re.MULTILINE).replace("\n", " ").strip() if found else ""
 
 
 def read_notebook(file: Path, source: Path, path: str) -> Page:
@@ -184,13 +185,15 @@ class PageWriter:
     def opening(self, text: str, links: list[tuple[str, str]]) -> str:
         "Title, lead and links of the page, then the rest of its first cell."
         r, page = self.renderer, self.page
-        lead = re.match(r"\s*#\s+.+\n\s*((?:>.*\n?)+)", text)
+        lead = LEAD.match(text)
         rest = text[lead.end() :] if lead else re.sub(r"^\s*#\s+.+\n?", "", text, count=1)
         parts = [r.heading(1, html.escape(page.title), r.anchor(slug(page.title)))]
         if page.lead:
             parts.append(raw(f'<p class="lead">{r.inline(page.lead)}</p>'))
         if links:
-            parts.append(raw('<p class="about">' + "".join(f'<a href="{html.escape(h)}">{t}</a>' for t, h in links) + "</p>"))
+            parts.append(
+                raw('<p class="about">' + "".join(f'<a href="{html.escape(h)}">{t}</a>' for t, h in links) + "</p>")
+            )
         return "".join(parts) + r.blocks(rest)
 
     def code(self, cell: Cell) -> str:
@@ -260,7 +263,8 @@ class PageWriter:
         self.images += 1
         name = f"{self.page.path.split('/')[-1]}-{self.images}.png"
         self.page.files[name] = base64.b64decode(encoded)
-        return f'<p class="figure"><img src="{name}" alt="Figure {self.images} of {html.escape(self.page.title)}" loading="lazy"></p>'
+        alt = f"Figure {self.images} of {html.escape(self.page.title)}"
+        return f'<p class="figure"><img src="{name}" alt="{alt}" loading="lazy"></p>'
 
 
 def plain_text(markup: str) -> str:

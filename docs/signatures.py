@@ -7,7 +7,7 @@ import ast
 import io
 import tokenize
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _field_default(source: _Source, value: ast.expr | None) -> tuple[str, str]:
     return "" if isinstance(default, ast.Constant) and default.value is ... else source.code(default), meaning
 
 
-@lru_cache(maxsize=None)
+@cache
 def symbols(text: str) -> tuple[Symbol, ...]:
     "Public symbols that a piece of source defines at its top level, in its order."
     source, found = _Source(text), []

@@ -79,7 +79,7 @@ def site(tmp_path_factory):
     "Folder of the built site, and its pages as read."
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, str(ROOT / "docs" / "build.py"), str(folder / "site"), "--work", str(folder / "work")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {}
     for file in sorted((folder / "site").rglob("*.html")):
@@ -172,14 +172,24 @@ def test_nothing_is_fetched_from_elsewhere(site):
 
 def test_formulas_are_rendered(site):
     _, pages = site
-    raw = [f"{page}: {t}" for page, r in pages.items() for t in r.prose if re.search(r"\$[^$\n]*[\\^_=][^$\n]*\$|\$\$", t)]
+    raw = [
+        f"{page}: {t}" for page, r in pages.items() for t in r.prose if re.search(r"\$[^$\n]*[\\^_=][^$\n]*\$|\$\$", t)
+    ]
     assert not raw, raw[:10]
     commands = [f"{page}: {t}" for page, r in pages.items() for t in r.prose if re.search(r"\\[a-zA-Z]{2,}", t)]
     assert not commands, commands[:10]
     written = sum(
-        len(re.findall(r"\$\$.+?\$\$|(?<![\\$\w])\$(?! )[^$\n]+?(?<! )\$(?!\d)", re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S), re.S))
+        len(
+            re.findall(
+                r"\$\$.+?\$\$|(?<![\\$\w])\$(?! )[^$\n]+?(?<! )\$(?!\d)",
+                re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL),
+                re.DOTALL,
+            )
+        )
         for file, _ in notebooks()
-        for text in ("".join(c["source"]) for c in json.loads(file.read_text())["cells"] if c["cell_type"] == "markdown")
+        for text in (
+            "".join(c["source"]) for c in json.loads(file.read_text())["cells"] if c["cell_type"] == "markdown"
+        )
     )
     assert written > 100
     assert sum(r.math for r in pages.values()) >= written
@@ -187,7 +197,12 @@ def test_formulas_are_rendered(site):
 
 def test_no_directive_shows(site):
     _, pages = site
-    shown = [p for p, r in pages.items() for text in ("".join(r.code), "".join(r.prose)) if re.search(r"^\s*#\|", text, re.M)]
+    shown = [
+        p
+        for p, r in pages.items()
+        for text in ("".join(r.code), "".join(r.prose))
+        if re.search(r"^\s*#\|", text, re.MULTILINE)
+    ]
     assert not shown, shown
     assert sum(r.cells for r in pages.values()) > 500
 
@@ -198,9 +213,9 @@ def test_hidden_cells_are_absent(site):
     for file, page in notebooks():
         code = "".join(pages[page].code)
         cells = list(code_cells(file))
-        visible = "\n".join(c for c in cells if not re.search(r"^#\|\s*hide\b", c, re.M))
+        visible = "\n".join(c for c in cells if not re.search(r"^#\|\s*hide\b", c, re.MULTILINE))
         for cell in cells:
-            if re.search(r"^#\|\s*hide\s*$", cell, re.M):
+            if re.search(r"^#\|\s*hide\s*$", cell, re.MULTILINE):
                 for line in (x.strip() for x in cell.splitlines()):
                     if len(line) > 20 and not line.startswith("#|") and line not in visible:
                         hidden += 1
@@ -213,7 +228,7 @@ def test_visible_cells_are_there(site):
     for file, page in notebooks():
         code = "".join(pages[page].code)
         for cell in code_cells(file):
-            if not re.search(r"^#\|\s*(hide|echo: false|include: false)", cell, re.M):
+            if not re.search(r"^#\|\s*(hide|echo: false|include: false)", cell, re.MULTILINE):
                 for line in cell.splitlines():
                     assert line.strip().startswith("#|") or line.strip() in code, f"{page} lacks {line!r}"
 
@@ -247,7 +262,7 @@ def test_every_exported_symbol_has_its_table(site):
     page_of = {}
     for file, page in notebooks():
         for cell in code_cells(file):
-            found = re.search(r"^#\|\s*default_exp\s+(\S+)", cell, re.M)
+            found = re.search(r"^#\|\s*default_exp\s+(\S+)", cell, re.MULTILINE)
             if found:
                 page_of[found[1]] = page
     tables = 0
@@ -278,7 +293,7 @@ def test_public_names_are_in_the_reference(site):
 
 def test_order_of_the_pages(site):
     "Previous and next lead from the start page through walkthroughs, coming_from and the rooms in their order."
-    folder, pages = site
+    folder, _ = site
     chain, page = [], "index.html"
     while page:
         chain.append(page)
@@ -302,7 +317,7 @@ def test_docments_are_read_from_source(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     import signatures
 
-    source = '''
+    source = """
 @dataclass(frozen=True)
 class Box:
     "Holds things."
@@ -332,7 +347,7 @@ def plain(a, b: int = 1) -> str:  # both together
 
 
 LIMIT = 3  # things
-'''
+"""
     box, shut, plain, limit = signatures.symbols(source)
     row = signatures.Param
     assert box.params == (row("size", "int", "", "litres"), row("names", "list[str]", "list()", "one per thing"))
