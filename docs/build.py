@@ -92,23 +92,22 @@ class Site:
         return pages
 
     def public_names(self) -> dict[str, tuple[Page, Symbol]]:
-        "Public names in their order, each with the page and the symbol that it stands for."
+        "Public names by room, each with the page and the symbol that it stands for."
         sys.path.insert(0, str(self.root))
         package = importlib.import_module(self.package)
         sys.path.remove(str(self.root))
         names = {}
-        for name in package.__all__:
-            module = package._HOME.get(name, "").removeprefix(self.package + ".")
-            page = self.by_module.get(module)
-            if page is None or name not in page.symbols:
-                owners = self.owners.get(name, [])
+        for name, (module, attribute) in package._HOME.items():
+            page = self.by_module.get(module.removeprefix(self.package + "."))
+            if page is None or attribute not in page.symbols:
+                owners = self.owners.get(attribute, [])
                 page = owners[0] if len(owners) == 1 else None
             if page is None:
                 self.problems.append(f"{self.package}.__all__: no notebook exports {name!r}")
-            else:
-                symbol, inside = page.symbols[name], {m.name for m in page.symbols[name].methods}
-                patched = [s for n, s in page.symbols.items() if n.startswith(name + ".") and n not in inside]
-                names[name] = (page, replace(symbol, methods=(*symbol.methods, *patched)))
+                continue
+            symbol, inside = page.symbols[attribute], {m.name for m in page.symbols[attribute].methods}
+            patched = [s for n, s in page.symbols.items() if n.startswith(attribute + ".") and n not in inside]
+            names[name] = (page, replace(symbol, methods=(*symbol.methods, *patched)))
         return names
 
     # -- links ------------------------------------------------------------------------------------------------------
@@ -185,7 +184,10 @@ class Site:
             return None
         if name in page.symbols:
             return self.to(page, page, name)
-        owners = [self.home[name][0]] if name in self.home else self.owners.get(name, [])
+        if name in self.home:
+            owner, symbol = self.home[name]
+            return self.to(page, owner, symbol.name)
+        owners = self.owners.get(name, [])
         return self.to(page, owners[0], name) if len(owners) == 1 else None
 
     def renderer(self, page: Page) -> Renderer:
@@ -266,9 +268,9 @@ class Site:
                 parts.append(renderer.heading(2, self.label(room), renderer.anchor(f"room-{room}")))
             for name in names:
                 owner, symbol = self.home[name]
-                markup = f'<a href="{self.to(page, owner, name)}"><code>{name}</code></a>'
+                markup = f'<a href="{self.to(page, owner, symbol.name)}"><code>{name}</code></a>'
                 parts.append(renderer.heading(3, markup, renderer.anchor(name), f"symbol {symbol.kind}"))
-                where = f'<a href="{self.to(page, owner, name)}">{html.escape(owner.title)}</a>'
+                where = f'<a href="{self.to(page, owner, symbol.name)}">{html.escape(owner.title)}</a>'
                 parts.append(raw(f'<p class="where"><code>{self.package}.{owner.module}</code>, notebook {where}</p>'))
                 parts.append(raw(signature(symbol, renderer, False)))
         return re.sub(r"\n{3,}", "\n\n", "".join(parts)).strip() + "\n"

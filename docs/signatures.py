@@ -193,5 +193,6 @@ def symbols(text: str) -> tuple[Symbol, ...]:
             for target in targets:
                 for leaf in ast.walk(target):
                     if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Store):
-                        found.append(Symbol(leaf.id, "constant", leaf.id, meaning))
+                        value = f"{leaf.id} = {source.code(node.value)}" if target is leaf else leaf.id
+                        found.append(Symbol(leaf.id, "constant", value if len(value) <= 88 else leaf.id, meaning))
     return tuple(s for s in found if not any(p.startswith("_") and p != "__call__" for p in s.name.split(".")))
