@@ -1,8 +1,8 @@
 """The documentation site, from the notebooks: `python docs/build.py [FOLDER]` (default: site/).
 
 Every notebook in `nbs/` and every `docs/*.md` becomes a Markdown page in build/docs, the order of the pages follows
-from the names of folders and files, and Material for MkDocs makes the site from them. Nothing is executed, and nothing of
-the package is imported but its list of public names.
+from the names of folders and files, and Material for MkDocs makes the site from them. Nothing is executed, and of the
+package nothing is imported but its list of public names.
 """
 
 import argparse
