@@ -1,8 +1,8 @@
-"""A mypy plugin for fastcore's `@patch`: a function `def f(self: Trainer, ...)` under `@patch` is an attribute of `Trainer`.
+"""A mypy plugin for fastcore's `@patch`: `def f(self: Trainer, ...)` under `@patch` is an attribute of `Trainer`.
 
-Classes here grow method by method, over notebook cells, and mypy does not run decorators: without the plugin every call of
-such a method is an error. With it the method is known, and so are the attributes that it sets on `self`; a name that nobody
-defined is still an error."""
+Classes here grow method by method, over notebook cells, and mypy does not run decorators: without the plugin every call
+of such a method is an error. With it the method is known, and so are the attributes that it sets on `self`; a name that
+nobody defined is still an error."""
 
 import ast
 from collections.abc import Callable
@@ -24,8 +24,9 @@ def patches(source: str) -> dict[str, set[str]]:
         owner = f.args.args[0]
         names = {f.name}
         for node in ast.walk(f):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == owner.arg:
-                names.add(node.attr)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                if ast.unparse(node.value) == owner.arg:
+                    names.add(node.attr)
         if owner.annotation:
             found.setdefault(ast.unparse(owner.annotation), set()).update(names)
     return found

@@ -1,10 +1,11 @@
-"The extras `embed`, `vectors` and `track`: each is used here by a call of the library. They are large, and `make env` leaves them out."
+"The extras `embed`, `vectors` and `track`, each used by a call of the library. They are large; `make env` has none."
 
 import os
 
 import pytest
 
-PREFLEXOR_EXTRAS = os.environ.get("PREFLEXOR_EXTRAS")  # set where they must be there: a missing package is then an error
+# Set where the packages must be there: a missing one is then an error, and no skip
+PREFLEXOR_EXTRAS = os.environ.get("PREFLEXOR_EXTRAS")
 
 
 def need(extra, *modules):

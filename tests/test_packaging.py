@@ -1,4 +1,4 @@
-"Distributions: what `python -m build` makes installs away from the checkout, and holds everything that the checkout has."
+"Distributions: what `python -m build` makes holds everything of the checkout, and installs away from it."
 
 import os
 import re
@@ -20,7 +20,9 @@ PACKAGE = "preflexor_lab"
 def run(*command, cwd, **env):
     "What a program printed; its errors when it fails. Nothing of the checkout is on its path."
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=clean | env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [str(c) for c in command], cwd=cwd, env=clean | env, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -74,14 +76,18 @@ def test_every_exported_module_is_in_version_control():
     assert set(exported.values()) <= seen
 
 
-@pytest.mark.parametrize("name", ["nbs/04_runs/00_ledger.ipynb", "preflexor_lab/runs/ledger.py", "preflexor_lab/build/x.py"])
+@pytest.mark.parametrize(
+    "name", ["nbs/04_runs/00_ledger.ipynb", "preflexor_lab/runs/ledger.py", "preflexor_lab/build/x.py"]
+)
 def test_rooms_may_have_the_names_of_output_folders(name):
     sources()
     done = subprocess.run(["git", "check-ignore", "--no-index", "--quiet", name], cwd=ROOT)
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("name", ["runs/demo/recipe.yaml", "build/lib/x.py", "dist/x.whl", "site/index.html", ".venv/bin/pip"])
+@pytest.mark.parametrize(
+    "name", ["runs/demo/recipe.yaml", "build/lib/x.py", "dist/x.whl", "site/index.html", ".venv/bin/pip"]
+)
 def test_output_folders_are_ignored(name):
     sources()
     assert subprocess.run(["git", "check-ignore", "--no-index", "--quiet", name], cwd=ROOT).returncode == 0
@@ -124,7 +130,12 @@ def test_extras_named_in_messages_exist():
     config.read(ROOT / "settings.ini", encoding="utf-8")
     extras = {k.removesuffix("_requirements") for k in config["DEFAULT"] if k.endswith("_requirements")}
     named = {}
-    for path in [*ROOT.glob(f"{PACKAGE}/**/*.py"), *ROOT.glob("nbs/**/*.ipynb"), ROOT / "settings.ini", ROOT / "README.md"]:
+    for path in [
+        *ROOT.glob(f"{PACKAGE}/**/*.py"),
+        *ROOT.glob("nbs/**/*.ipynb"),
+        ROOT / "settings.ini",
+        ROOT / "README.md",
+    ]:
         for found in re.findall(rf"{PACKAGE}\[([a-z, ]+)\]", path.read_text(encoding="utf-8")):
             named.update({extra.strip(): path.name for extra in found.split(",")})
     assert named and not {extra: where for extra, where in named.items() if extra not in extras}
