@@ -64,8 +64,7 @@ def test_vectors_are_kept_and_read_again(corpus, tmp_path, store, module):
     assert expected[0] == "silk.txt"
     made = build_index(corpus, tmp_path / "index", embed=letters(), vector_store=store)
     assert not made.reused and [n.source for n in made.retrieve("Silk is strong", 3)] == expected
-    if hasattr(made, "close"):
-        made.close()
+    made._search.close()  # Qdrant locks its folder
     again = build_index(corpus, tmp_path / "index", embed=letters(), vector_store=store)
     assert again.reused and [n.source for n in again.retrieve("Silk is strong", 3)] == expected
 
@@ -73,10 +72,6 @@ def test_vectors_are_kept_and_read_again(corpus, tmp_path, store, module):
 @pytest.mark.parametrize("tracker", ["tensorboard", "trackio", "wandb", "mlflow"])
 def test_track_writes_what_a_trainer_logs(tmp_path, monkeypatch, nano, tracker):
     "Two steps of our trainer, reported to a tracker that keeps its files on this disk."
-    need("track", tracker)
-    from preflexor_lab.models import load_model, load_tokenizer
-    from preflexor_lab.sft import SFTConfig, SFTTrainer
-
     kept = tmp_path / "kept"
     for name, value in {
         "TENSORBOARD_LOGGING_DIR": kept,
@@ -89,6 +84,10 @@ def test_track_writes_what_a_trainer_logs(tmp_path, monkeypatch, nano, tracker):
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(tmp_path)
     kept.mkdir()
+    need("track", tracker)  # trackio reads the environment when it is imported
+    from preflexor_lab.models import load_model, load_tokenizer
+    from preflexor_lab.sft import SFTConfig, SFTTrainer
+
     args = SFTConfig(
         output_dir=str(tmp_path / "out"),
         use_cpu=True,
