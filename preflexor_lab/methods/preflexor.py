@@ -6,7 +6,7 @@
 __all__ = ['NothingToLearn', 'keep_wrong', 'ActiveTrainer', 'PRefLexORORPOTrainer', 'PRefLexORDPOTrainer', 'pair_generator',
            'get_nodes_for_topic', 'get_answer', 'plot_training_logs']
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #60d8cd57
+# %% ../../nbs/10_methods/00_preflexor.ipynb #33a20a62
 import copy
 import hashlib
 import json
@@ -22,6 +22,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from fastcore.basics import patch
 from peft import PeftModel
 from transformers import PrinterCallback
@@ -37,9 +38,10 @@ from ..training.callbacks import fit
 from ..training.dpo import DPOConfig, DPOTrainer
 from ..training.preference import ORPOConfig, ORPOTrainer
 
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ff4215c0
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #c208d093
+
 @dataclass
 class _Carried:
     "What the rounds so far hand to the next."
@@ -51,7 +53,7 @@ class _Carried:
     scheduler: dict | None = None  # state of the learning-rate schedule
     horizon: int | None = None  # steps of the whole run, None when unknown
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #40496a19
+# %% ../../nbs/10_methods/00_preflexor.ipynb #bca2acaa
 class _Round:
     "Makes a trainer one round of a longer run; `progress` says what came before, None makes it a run of its own."
 
@@ -81,7 +83,7 @@ class _Round:
             logs["round"] = self.progress.round + 1
         super().log(logs, start_time)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a057d904
+# %% ../../nbs/10_methods/00_preflexor.ipynb #51b86f57
 def _name(option) -> str:
     "Enum members of transformers as their names."
     return str(getattr(option, "value", option))
@@ -102,7 +104,7 @@ def create_scheduler(self: _Round, num_training_steps: int, optimizer=None):
             group["lr"] = lr
     return scheduler
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #32ab6733
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4f55e2e5
 class _ORPORound(_Round, ORPOTrainer):
     "One round of Phase I."
 
@@ -124,11 +126,11 @@ class _DPORound(_Round, DPOTrainer):
             )
         return self.model, nullcontext()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #3aef6326
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ee9cd57d
 class NothingToLearn(ValueError):
     "A round left no pair to train on; `ActiveTrainer.run` ends the loop on it."
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #1119b83b
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9a2a7f6b
 def _has_verdicts(dataset) -> bool:
     "Whether a column says which rejected answers are right."
     return "rejected_correct" in dataset.column_names and any(v is not None for v in dataset["rejected_correct"])
@@ -160,11 +162,11 @@ def keep_wrong(
             keep.append(i)
     return dataset.select(keep), counts
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0f98ad47
+# %% ../../nbs/10_methods/00_preflexor.ipynb #74056c90
 _REFUSED = {
-    "data_collator": "batches are made from token ids and masks; write a subclass of PreferenceTrainer with its own collate",
+    "data_collator": "batches are made from ids and masks; subclass PreferenceTrainer and its collate",
     "model_init": "the loop trains the model that it is given; make it before",
-    "compute_metrics": "rewards/accuracies and rewards/margins are logged; grade answers with tasks.evaluation.evaluate",
+    "compute_metrics": "rewards/accuracies and margins are logged; grade answers with tasks.evaluation.evaluate",
     "preprocess_logits_for_metrics": "logits are never kept; grade answers with tasks.evaluation.evaluate",
     "trial": "search over settings outside the trainer",
 }
@@ -178,7 +180,7 @@ def _refuse(given: dict) -> None:
         if value is not None:
             raise ValueError(f"{name} has no equal here: {_REFUSED[name]}")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #6064f9a2
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c90ed106
 _SWITCHES = dict(
     mask_thinking_tokens=False,
     thinking_token_mask_percentage=1.0,
@@ -198,7 +200,7 @@ def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
         raise ValueError(f"policy= and {changed[0]}= both choose the masks: give one of them")
     return MaskPolicy(**switches) if policy is None else policy
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #76ebcb4d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ae5607cb
 def _one_tokenizer(tokenizer, processing_class):
     "The tokenizer under either of its two names."
     if tokenizer is None and processing_class is None:
@@ -242,7 +244,7 @@ def _check_loop(loop) -> None:
         )
     _check_reference(loop)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #07af40c8
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4c4503c8
 class ActiveTrainer:
     "Generate, train, generate again; raises ValueError on missing or contradicting arguments."
 
@@ -303,7 +305,7 @@ class ActiveTrainer:
         _check_loop(self)
         self._begin(resume)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ee5acde6
+# %% ../../nbs/10_methods/00_preflexor.ipynb #3cfaf962
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
@@ -320,7 +322,7 @@ def _begin(self: ActiveTrainer, resume) -> None:
         self.progress.log_history.append(entry)
     self.concatenated_train_dataset = self.train_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #b5fa4d17
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9d5e27d6
 @patch
 def _generate(self: ActiveTrainer):
     "Call the user's `generate_dataset` with the model in eval mode."
@@ -342,7 +344,7 @@ def _generate(self: ActiveTrainer):
     finally:
         self.model.train(training)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a8c18726
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a8a5280f
 @patch
 def _once(self: ActiveTrainer, make: Callable, folder: Path):
     "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
@@ -397,7 +399,7 @@ def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     )
     return dataset, {}
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #71ff1e9e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #24ccda38
 @patch
 def _new_round(self: ActiveTrainer, n_steps: int | None):
     "The trainer of the next round."
@@ -437,7 +439,7 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     trainer.remove_callback(PrinterCallback)  # it prints every entry of the log, which `metrics.jsonl` holds
     return trainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #54359c29
+# %% ../../nbs/10_methods/00_preflexor.ipynb #72178234
 def _steps_of(trainer) -> int:
     "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
     args = trainer.args
@@ -483,7 +485,7 @@ def main(self: ActiveTrainer) -> bool:
 
     return PartialState().is_main_process
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #1e631959
+# %% ../../nbs/10_methods/00_preflexor.ipynb #d09bc72e
 @patch
 def train(
     self: ActiveTrainer,
@@ -544,7 +546,7 @@ def _write_metrics(self: ActiveTrainer) -> None:
         part.write_text("".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
         os.replace(part, path)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #faf7aa6a
+# %% ../../nbs/10_methods/00_preflexor.ipynb #d93386c9
 @patch
 def update_dataset(self: ActiveTrainer) -> None:
     "Generate the next round's pairs with the weights as they are now; raises NothingToLearn when none is left."
@@ -559,7 +561,7 @@ def update_dataset(self: ActiveTrainer) -> None:
     if self._saves and self.main and folder.is_dir():
         _write_whole(folder / "next", self._fill_data)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #64f73929
+# %% ../../nbs/10_methods/00_preflexor.ipynb #fcae010c
 @patch
 def run(
     self: ActiveTrainer,
@@ -582,7 +584,7 @@ def run(
                 break
     return self.progress.log_history
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #6ca1585e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #51a174c6
 @patch(as_prop=True)
 def log_history(self: ActiveTrainer) -> list[dict]:
     "Every log entry of every round, with continuous steps."
@@ -612,7 +614,7 @@ def round_log(
         if entry["round"] == number and "train_runtime" not in entry and "data/pairs" not in entry
     ]
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #8d7765fa
+# %% ../../nbs/10_methods/00_preflexor.ipynb #5dc2e49b
 @patch
 def save_model(
     self: ActiveTrainer,
@@ -660,7 +662,7 @@ def save_state(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return path
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #41f09bb1
+# %% ../../nbs/10_methods/00_preflexor.ipynb #137a3cd1
 @patch
 def resume(
     self: ActiveTrainer,
@@ -690,7 +692,7 @@ def resume(
     self.updated, self.trainer, self.resumed = state["updated"], None, True
     return True
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #412db9c4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #b383371d
 @patch
 def evaluate(
     self: ActiveTrainer,
@@ -702,7 +704,7 @@ def evaluate(
     trainer = self.trainer if self.trainer is not None else self._new_round(self.n_steps)
     return trainer.evaluate(eval_dataset)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #f3938b09
+# %% ../../nbs/10_methods/00_preflexor.ipynb #3c2899b3
 @patch
 def push_round(
     self: ActiveTrainer,
@@ -732,19 +734,19 @@ def push_round(
             commit_message=message,
         )
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #5fe94abc
+# %% ../../nbs/10_methods/00_preflexor.ipynb #06025ba9
 class PRefLexORORPOTrainer(ActiveTrainer):
-    "Phase I, structured thought integration: the loop around ORPO. Arguments and errors are those of `ActiveTrainer`."
+    "Phase I, structured thought integration: the loop around ORPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _ORPORound, ORPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a37fdbdc
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a18ada12
 class PRefLexORDPOTrainer(ActiveTrainer):
-    "Phase II, independent reasoning development: the loop around EXO or DPO. Arguments and errors as of `ActiveTrainer`."
+    "Phase II, independent reasoning development: the loop around EXO or DPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _DPORound, DPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #62f8a550
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0fcfe2eb
 def pair_generator(
     teacher,  # OracleTeacher, ClozeTeacher or LLMTeacher
     grade=None,  # (item, response) → Certificate; None: the teacher's
@@ -791,7 +793,7 @@ def pair_generator(
 
     return generate_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #318ff9e9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0075f3e1
 def get_nodes_for_topic(
     index,  # CorpusIndex, or an index of llama-index
     topic: str,  # what to look for
@@ -804,7 +806,7 @@ def get_nodes_for_topic(
         nodes = index.retrieve(topic, number_nodes_to_get)
     return nodes, " ".join(node.text for node in nodes)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #cb8cee5f
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9f676ffe
 _ANSWER_PROMPT = """Context:
 
 {context}
@@ -829,7 +831,7 @@ def get_answer(
         raise ValueError(f"no answer: {done.error}")
     return done.text.strip()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #fa698cd7
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0f7ecb45
 def plot_training_logs(
     log_history: list[dict],  # of any trainer
     keys_to_plot: list[str] | None = None,  # metrics; None: losses, rewards and learning rate
