@@ -6,7 +6,7 @@
 __all__ = ['NothingToLearn', 'keep_wrong', 'ActiveTrainer', 'PRefLexORORPOTrainer', 'PRefLexORDPOTrainer', 'pair_generator',
            'get_nodes_for_topic', 'get_answer', 'plot_training_logs']
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #33a20a62
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ccf071a9
 import copy
 import hashlib
 import json
@@ -38,7 +38,7 @@ from ..training.callbacks import fit
 from ..training.dpo import DPOConfig, DPOTrainer
 from ..training.preference import ORPOConfig, ORPOTrainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ff4215c0
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0cdc837c
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +53,7 @@ class _Carried:
     scheduler: dict | None = None  # state of the learning-rate schedule
     horizon: int | None = None  # steps of the whole run, None when unknown
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #bca2acaa
+# %% ../../nbs/10_methods/00_preflexor.ipynb #81dbb80a
 class _Round:
     "Makes a trainer one round of a longer run; `progress` says what came before, None makes it a run of its own."
 
@@ -83,7 +83,7 @@ class _Round:
             logs["round"] = self.progress.round + 1
         super().log(logs, start_time)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #51b86f57
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9c43eee9
 def _name(option) -> str:
     "Enum members of transformers as their names."
     return str(getattr(option, "value", option))
@@ -104,7 +104,7 @@ def create_scheduler(self: _Round, num_training_steps: int, optimizer=None):
             group["lr"] = lr
     return scheduler
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #4f55e2e5
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a3b9a1a4
 class _ORPORound(_Round, ORPOTrainer):
     "One round of Phase I."
 
@@ -126,11 +126,11 @@ class _DPORound(_Round, DPOTrainer):
             )
         return self.model, nullcontext()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ee9cd57d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4d57cf0e
 class NothingToLearn(ValueError):
     "A round left no pair to train on; `ActiveTrainer.run` ends the loop on it."
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9a2a7f6b
+# %% ../../nbs/10_methods/00_preflexor.ipynb #245aa00b
 def _has_verdicts(dataset) -> bool:
     "Whether a column says which rejected answers are right."
     return "rejected_correct" in dataset.column_names and any(v is not None for v in dataset["rejected_correct"])
@@ -162,7 +162,7 @@ def keep_wrong(
             keep.append(i)
     return dataset.select(keep), counts
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #74056c90
+# %% ../../nbs/10_methods/00_preflexor.ipynb #f90f83e4
 _REFUSED = {
     "data_collator": "batches are made from ids and masks; subclass PreferenceTrainer and its collate",
     "model_init": "the loop trains the model that it is given; make it before",
@@ -180,7 +180,7 @@ def _refuse(given: dict) -> None:
         if value is not None:
             raise ValueError(f"{name} has no equal here: {_REFUSED[name]}")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #c90ed106
+# %% ../../nbs/10_methods/00_preflexor.ipynb #082c828f
 _SWITCHES = dict(
     mask_thinking_tokens=False,
     thinking_token_mask_percentage=1.0,
@@ -200,7 +200,7 @@ def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
         raise ValueError(f"policy= and {changed[0]}= both choose the masks: give one of them")
     return MaskPolicy(**switches) if policy is None else policy
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ae5607cb
+# %% ../../nbs/10_methods/00_preflexor.ipynb #57e37f43
 def _one_tokenizer(tokenizer, processing_class):
     "The tokenizer under either of its two names."
     if tokenizer is None and processing_class is None:
@@ -244,7 +244,7 @@ def _check_loop(loop) -> None:
         )
     _check_reference(loop)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #4c4503c8
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2b1d1d0e
 class ActiveTrainer:
     "Generate, train, generate again; raises ValueError on missing or contradicting arguments."
 
@@ -305,12 +305,13 @@ class ActiveTrainer:
         _check_loop(self)
         self._begin(resume)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #3cfaf962
+# %% ../../nbs/10_methods/00_preflexor.ipynb #5ee98713
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
     phase_two, adapted = issubclass(self._round_class, DPOTrainer), isinstance(self.model, PeftModel)
-    if phase_two and self.reference == "start" and self.ref_model is None and not adapted:
+    later = self.rounds != 1  # in the first round the weights still are π₀ themselves
+    if phase_two and later and self.reference == "start" and self.ref_model is None and not adapted:
         self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
     planned = self.rounds * self.n_steps if self.rounds and self.n_steps else self.args.max_steps
     self.progress = _Carried(horizon=planned if planned > 0 else None)
@@ -322,7 +323,7 @@ def _begin(self: ActiveTrainer, resume) -> None:
         self.progress.log_history.append(entry)
     self.concatenated_train_dataset = self.train_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9d5e27d6
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9e95b7e8
 @patch
 def _generate(self: ActiveTrainer):
     "Call the user's `generate_dataset` with the model in eval mode."
@@ -344,7 +345,7 @@ def _generate(self: ActiveTrainer):
     finally:
         self.model.train(training)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a8a5280f
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0c939de3
 @patch
 def _once(self: ActiveTrainer, make: Callable, folder: Path):
     "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
@@ -399,7 +400,7 @@ def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     )
     return dataset, {}
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #24ccda38
+# %% ../../nbs/10_methods/00_preflexor.ipynb #12a3e369
 @patch
 def _new_round(self: ActiveTrainer, n_steps: int | None):
     "The trainer of the next round."
@@ -439,7 +440,7 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     trainer.remove_callback(PrinterCallback)  # it prints every entry of the log, which `metrics.jsonl` holds
     return trainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #72178234
+# %% ../../nbs/10_methods/00_preflexor.ipynb #89ab33a8
 def _steps_of(trainer) -> int:
     "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
     args = trainer.args
@@ -485,7 +486,7 @@ def main(self: ActiveTrainer) -> bool:
 
     return PartialState().is_main_process
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #d09bc72e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #69fe616c
 @patch
 def train(
     self: ActiveTrainer,
@@ -546,7 +547,7 @@ def _write_metrics(self: ActiveTrainer) -> None:
         part.write_text("".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
         os.replace(part, path)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #d93386c9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #8dac1ebe
 @patch
 def update_dataset(self: ActiveTrainer) -> None:
     "Generate the next round's pairs with the weights as they are now; raises NothingToLearn when none is left."
@@ -561,7 +562,7 @@ def update_dataset(self: ActiveTrainer) -> None:
     if self._saves and self.main and folder.is_dir():
         _write_whole(folder / "next", self._fill_data)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #fcae010c
+# %% ../../nbs/10_methods/00_preflexor.ipynb #09309042
 @patch
 def run(
     self: ActiveTrainer,
@@ -584,7 +585,7 @@ def run(
                 break
     return self.progress.log_history
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #51a174c6
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2ac5f074
 @patch(as_prop=True)
 def log_history(self: ActiveTrainer) -> list[dict]:
     "Every log entry of every round, with continuous steps."
@@ -614,7 +615,7 @@ def round_log(
         if entry["round"] == number and "train_runtime" not in entry and "data/pairs" not in entry
     ]
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #5dc2e49b
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0e2a3069
 @patch
 def save_model(
     self: ActiveTrainer,
@@ -662,7 +663,7 @@ def save_state(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return path
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #137a3cd1
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4f32a170
 @patch
 def resume(
     self: ActiveTrainer,
@@ -692,7 +693,7 @@ def resume(
     self.updated, self.trainer, self.resumed = state["updated"], None, True
     return True
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #b383371d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #bfdbc03e
 @patch
 def evaluate(
     self: ActiveTrainer,
@@ -704,7 +705,7 @@ def evaluate(
     trainer = self.trainer if self.trainer is not None else self._new_round(self.n_steps)
     return trainer.evaluate(eval_dataset)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #3c2899b3
+# %% ../../nbs/10_methods/00_preflexor.ipynb #1e301f80
 @patch
 def push_round(
     self: ActiveTrainer,
@@ -734,19 +735,19 @@ def push_round(
             commit_message=message,
         )
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #06025ba9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #eb1c455c
 class PRefLexORORPOTrainer(ActiveTrainer):
     "Phase I, structured thought integration: the loop around ORPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _ORPORound, ORPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a18ada12
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a89fec00
 class PRefLexORDPOTrainer(ActiveTrainer):
     "Phase II, independent reasoning development: the loop around EXO or DPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _DPORound, DPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0fcfe2eb
+# %% ../../nbs/10_methods/00_preflexor.ipynb #436572f3
 def pair_generator(
     teacher,  # OracleTeacher, ClozeTeacher or LLMTeacher
     grade=None,  # (item, response) → Certificate; None: the teacher's
@@ -793,7 +794,7 @@ def pair_generator(
 
     return generate_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0075f3e1
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a99da836
 def get_nodes_for_topic(
     index,  # CorpusIndex, or an index of llama-index
     topic: str,  # what to look for
@@ -806,7 +807,7 @@ def get_nodes_for_topic(
         nodes = index.retrieve(topic, number_nodes_to_get)
     return nodes, " ".join(node.text for node in nodes)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9f676ffe
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ec835098
 _ANSWER_PROMPT = """Context:
 
 {context}
@@ -831,7 +832,7 @@ def get_answer(
         raise ValueError(f"no answer: {done.error}")
     return done.text.strip()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0f7ecb45
+# %% ../../nbs/10_methods/00_preflexor.ipynb #fc68b9e2
 def plot_training_logs(
     log_history: list[dict],  # of any trainer
     keys_to_plot: list[str] | None = None,  # metrics; None: losses, rewards and learning rate
