@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -55,18 +56,16 @@ def generate_dataset(generate_GPT, topics, model, tokenizer, **kw):
 def loop(folder, die, weights, strategy):
     "Three rounds of three steps."
     tokenizer = train_tokenizer([f"{a} + {b} = {a + b}" for a in range(10) for b in range(10)], 300)
-    strike, write = Strike(folder, die), preflexor._write_whole
+    strike, write = Strike(folder, die), preflexor.replacing
 
-    def torn(path, fill):
+    @contextmanager
+    def torn(path):
         "Die with a half-written folder."
-
-        def half(part):
-            fill(part)
+        with write(path) as part:
+            yield part
             strike("saving " + path.name)
 
-        return write(path, half)
-
-    preflexor._write_whole = torn
+    preflexor.replacing = torn
     model = small_model(tokenizer, hidden=32, layers=2, heads=4, max_length=64)
     if weights == "lora":
         torch.manual_seed(0)

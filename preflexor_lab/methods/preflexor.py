@@ -6,7 +6,7 @@
 __all__ = ['NothingToLearn', 'keep_wrong', 'ActiveTrainer', 'PRefLexORORPOTrainer', 'PRefLexORDPOTrainer', 'pair_generator',
            'get_nodes_for_topic', 'get_answer', 'plot_training_logs']
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ccf071a9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0a997f42
 import copy
 import hashlib
 import json
@@ -29,8 +29,9 @@ from transformers import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 
 from ..data.pairs import build_pairs
-from ..models.loading import _write_whole, load_weights
+from ..models.adapters import load_weights
 from ..models.local import LocalEngine
+from ..text.files import replacing, write_atomic
 from ..text.markers import THINK_END, THINK_START
 from ..text.masks import MaskPolicy
 from ..text.records import Certificate
@@ -38,7 +39,7 @@ from ..training.callbacks import fit
 from ..training.dpo import DPOConfig, DPOTrainer
 from ..training.preference import ORPOConfig, ORPOTrainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0cdc837c
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9baa77d1
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +54,7 @@ class _Carried:
     scheduler: dict | None = None  # state of the learning-rate schedule
     horizon: int | None = None  # steps of the whole run, None when unknown
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #81dbb80a
+# %% ../../nbs/10_methods/00_preflexor.ipynb #e12b0d49
 class _Round:
     "Makes a trainer one round of a longer run; `progress` says what came before, None makes it a run of its own."
 
@@ -83,7 +84,7 @@ class _Round:
             logs["round"] = self.progress.round + 1
         super().log(logs, start_time)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9c43eee9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #7f248b68
 def _name(option) -> str:
     "Enum members of transformers as their names."
     return str(getattr(option, "value", option))
@@ -104,7 +105,7 @@ def create_scheduler(self: _Round, num_training_steps: int, optimizer=None):
             group["lr"] = lr
     return scheduler
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a3b9a1a4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4cf63412
 class _ORPORound(_Round, ORPOTrainer):
     "One round of Phase I."
 
@@ -126,11 +127,11 @@ class _DPORound(_Round, DPOTrainer):
             )
         return self.model, nullcontext()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #4d57cf0e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a5b42c1d
 class NothingToLearn(ValueError):
     "A round left no pair to train on; `ActiveTrainer.run` ends the loop on it."
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #245aa00b
+# %% ../../nbs/10_methods/00_preflexor.ipynb #43697c98
 def _has_verdicts(dataset) -> bool:
     "Whether a column says which rejected answers are right."
     return "rejected_correct" in dataset.column_names and any(v is not None for v in dataset["rejected_correct"])
@@ -162,7 +163,7 @@ def keep_wrong(
             keep.append(i)
     return dataset.select(keep), counts
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #f90f83e4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #963d9770
 _REFUSED = {
     "data_collator": "batches are made from ids and masks; subclass PreferenceTrainer and its collate",
     "model_init": "the loop trains the model that it is given; make it before",
@@ -180,7 +181,7 @@ def _refuse(given: dict) -> None:
         if value is not None:
             raise ValueError(f"{name} has no equal here: {_REFUSED[name]}")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #082c828f
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4fa6a49a
 _SWITCHES = dict(
     mask_thinking_tokens=False,
     thinking_token_mask_percentage=1.0,
@@ -200,7 +201,7 @@ def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
         raise ValueError(f"policy= and {changed[0]}= both choose the masks: give one of them")
     return MaskPolicy(**switches) if policy is None else policy
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #57e37f43
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c542d893
 def _one_tokenizer(tokenizer, processing_class):
     "The tokenizer under either of its two names."
     if tokenizer is None and processing_class is None:
@@ -244,7 +245,7 @@ def _check_loop(loop) -> None:
         )
     _check_reference(loop)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #2b1d1d0e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #57168f95
 class ActiveTrainer:
     "Generate, train, generate again; raises ValueError on missing or contradicting arguments."
 
@@ -305,7 +306,7 @@ class ActiveTrainer:
         _check_loop(self)
         self._begin(resume)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #5ee98713
+# %% ../../nbs/10_methods/00_preflexor.ipynb #49f1fe50
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
@@ -323,7 +324,7 @@ def _begin(self: ActiveTrainer, resume) -> None:
         self.progress.log_history.append(entry)
     self.concatenated_train_dataset = self.train_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9e95b7e8
+# %% ../../nbs/10_methods/00_preflexor.ipynb #32d9c67b
 @patch
 def _generate(self: ActiveTrainer):
     "Call the user's `generate_dataset` with the model in eval mode."
@@ -345,7 +346,7 @@ def _generate(self: ActiveTrainer):
     finally:
         self.model.train(training)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0c939de3
+# %% ../../nbs/10_methods/00_preflexor.ipynb #f7a3cf66
 @patch
 def _once(self: ActiveTrainer, make: Callable, folder: Path):
     "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
@@ -400,7 +401,7 @@ def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     )
     return dataset, {}
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #12a3e369
+# %% ../../nbs/10_methods/00_preflexor.ipynb #78dbd3fa
 @patch
 def _new_round(self: ActiveTrainer, n_steps: int | None):
     "The trainer of the next round."
@@ -440,7 +441,7 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     trainer.remove_callback(PrinterCallback)  # it prints every entry of the log, which `metrics.jsonl` holds
     return trainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #89ab33a8
+# %% ../../nbs/10_methods/00_preflexor.ipynb #eee99977
 def _steps_of(trainer) -> int:
     "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
     args = trainer.args
@@ -486,7 +487,7 @@ def main(self: ActiveTrainer) -> bool:
 
     return PartialState().is_main_process
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #69fe616c
+# %% ../../nbs/10_methods/00_preflexor.ipynb #85aeca8a
 @patch
 def train(
     self: ActiveTrainer,
@@ -543,11 +544,9 @@ def _write_metrics(self: ActiveTrainer) -> None:
     if self.main:
         path = Path(self.args.output_dir) / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".partial")
-        part.write_text("".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
-        os.replace(part, path)
+        write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #8dac1ebe
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2903b133
 @patch
 def update_dataset(self: ActiveTrainer) -> None:
     "Generate the next round's pairs with the weights as they are now; raises NothingToLearn when none is left."
@@ -560,9 +559,10 @@ def update_dataset(self: ActiveTrainer) -> None:
     self._write_metrics()
     folder = self.rounds_dir / f"round-{self.progress.round:04d}"
     if self._saves and self.main and folder.is_dir():
-        _write_whole(folder / "next", self._fill_data)
+        with replacing(folder / "next") as part:
+            self._fill_data(part)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #09309042
+# %% ../../nbs/10_methods/00_preflexor.ipynb #5a6f01f4
 @patch
 def run(
     self: ActiveTrainer,
@@ -585,7 +585,7 @@ def run(
                 break
     return self.progress.log_history
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #2ac5f074
+# %% ../../nbs/10_methods/00_preflexor.ipynb #eed6b402
 @patch(as_prop=True)
 def log_history(self: ActiveTrainer) -> list[dict]:
     "Every log entry of every round, with continuous steps."
@@ -615,7 +615,7 @@ def round_log(
         if entry["round"] == number and "train_runtime" not in entry and "data/pairs" not in entry
     ]
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0e2a3069
+# %% ../../nbs/10_methods/00_preflexor.ipynb #343d3103
 @patch
 def save_model(
     self: ActiveTrainer,
@@ -645,25 +645,25 @@ def _fill_data(self: ActiveTrainer, folder: Path) -> None:
 @patch
 def save_state(self: ActiveTrainer) -> Path:
     "Save the round just trained: weights, optimizer, schedule, data, logs."
-
-    def fill(folder):
+    path = self.rounds_dir / f"round-{self.progress.round:04d}"
+    if not self.main:
+        self.save_model(str(path))  # sharded models gather on every process; only the first one writes
+        return path
+    self.rounds_dir.mkdir(parents=True, exist_ok=True)
+    for torn in self.rounds_dir.glob(".round-*"):
+        shutil.rmtree(torn)  # half a round of a process that was killed
+    with replacing(path) as folder:
         self.save_model(str(folder))
         for name in ("optimizer", "scheduler"):
             if (state := getattr(self.progress, name)) is not None:
                 torch.save(state, folder / f"{name}.pt")
         self._fill_data(folder / "data")
-
-    path = self.rounds_dir / f"round-{self.progress.round:04d}"
-    if not self.main:
-        self.save_model(str(path))  # sharded models gather on every process; only the first one writes
-        return path
-    _write_whole(path, fill)
     if self.args.save_total_limit:
         for old in sorted(self.rounds_dir.glob("round-*"))[: -self.args.save_total_limit]:
             shutil.rmtree(old)
     return path
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #4f32a170
+# %% ../../nbs/10_methods/00_preflexor.ipynb #32210dbd
 @patch
 def resume(
     self: ActiveTrainer,
@@ -693,7 +693,7 @@ def resume(
     self.updated, self.trainer, self.resumed = state["updated"], None, True
     return True
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #bfdbc03e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #77b8ccd9
 @patch
 def evaluate(
     self: ActiveTrainer,
@@ -705,7 +705,7 @@ def evaluate(
     trainer = self.trainer if self.trainer is not None else self._new_round(self.n_steps)
     return trainer.evaluate(eval_dataset)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #1e301f80
+# %% ../../nbs/10_methods/00_preflexor.ipynb #bce0df1d
 @patch
 def push_round(
     self: ActiveTrainer,
@@ -735,19 +735,19 @@ def push_round(
             commit_message=message,
         )
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #eb1c455c
+# %% ../../nbs/10_methods/00_preflexor.ipynb #dc23bc02
 class PRefLexORORPOTrainer(ActiveTrainer):
     "Phase I, structured thought integration: the loop around ORPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _ORPORound, ORPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a89fec00
+# %% ../../nbs/10_methods/00_preflexor.ipynb #d41eac23
 class PRefLexORDPOTrainer(ActiveTrainer):
     "Phase II, independent reasoning development: the loop around EXO or DPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _DPORound, DPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #436572f3
+# %% ../../nbs/10_methods/00_preflexor.ipynb #193fd778
 def pair_generator(
     teacher,  # OracleTeacher, ClozeTeacher or LLMTeacher
     grade=None,  # (item, response) → Certificate; None: the teacher's
@@ -794,7 +794,7 @@ def pair_generator(
 
     return generate_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a99da836
+# %% ../../nbs/10_methods/00_preflexor.ipynb #8f6170e8
 def get_nodes_for_topic(
     index,  # CorpusIndex, or an index of llama-index
     topic: str,  # what to look for
@@ -807,7 +807,7 @@ def get_nodes_for_topic(
         nodes = index.retrieve(topic, number_nodes_to_get)
     return nodes, " ".join(node.text for node in nodes)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ec835098
+# %% ../../nbs/10_methods/00_preflexor.ipynb #81723eb0
 _ANSWER_PROMPT = """Context:
 
 {context}
@@ -832,7 +832,7 @@ def get_answer(
         raise ValueError(f"no answer: {done.error}")
     return done.text.strip()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #fc68b9e2
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a0a0812f
 def plot_training_logs(
     log_history: list[dict],  # of any trainer
     keys_to_plot: list[str] | None = None,  # metrics; None: losses, rewards and learning rate
