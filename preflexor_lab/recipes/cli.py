@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from ..data.tasks import load_task
 from ..models.loading import load_model, load_tokenizer, nano_path
 from ..models.local import LocalEngine

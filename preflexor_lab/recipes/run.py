@@ -12,9 +12,10 @@ import shutil
 from pathlib import Path
 
 import torch
+from .loops import control_stages, main_stages
+
 from ..methods.reflect import response_at
 from ..models.loading import load_tokenizer
-from .loops import control_stages, main_stages
 from .report import report
 from .schema import Recipe
 from .sources import SOURCES
