@@ -8,9 +8,9 @@ __all__ = ['PairSpec', 'ORPOSpec', 'DPOSpec', 'EXOSpec', 'PairStage']
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c002
 from typing import Literal
 
+from .stages import CompletionSpec, TrainedStage, count_tokens
 from pydantic import Field
 
-from .stages import CompletionSpec, TrainedStage, count_tokens
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..text.records import Pair, to_jsonl

@@ -8,12 +8,12 @@ __all__ = ['PolicySpec', 'RLOOSpec', 'PolicyStage', 'LaTROSpec', 'LaTROStage', '
 # %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c002
 from typing import ClassVar, Literal
 
+from .stages import TrainedStage
 from pydantic import Field, field_validator, model_validator
 
 from ..methods.latro import LaTROConfig, LaTROTrainer
 from ..methods.rlsf import RLSFConfig, RLSFTrainer
 from .sft_stages import completions_of
-from .stages import TrainedStage
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..tools.registry import TRIALS

@@ -8,15 +8,15 @@ __all__ = ['ReflectSpec', 'ReflectStage']
 # %% ../../nbs/11_recipes/08_reflection.ipynb #c002
 import json
 
+from .stages import EvaluatedStage
 from pydantic import Field
 
 from ..methods.reflect import reflect, resample, response_at
 from .engines import local_engine, open_model
-from .stages import EvaluatedStage
-from ..runs.folder import write_atomic
 from ..runs.spec import Spec, StagePlan
 from ..runs.stages import Context
 from ..tasks.evaluation import EvalResult, evaluate
+from ..text.files import write_atomic
 from ..text.records import Completion
 
 # %% ../../nbs/11_recipes/08_reflection.ipynb #c005

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
+from .sources import SOURCES
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from . import pair_stages, policy_stages, self_reward_stages, sft_stages
 from .reflect_stage import ReflectSpec
-from .sources import SOURCES
 from preflexor_lab.runs.spec import (
     LISTS,
     Ints,

@@ -8,6 +8,7 @@ __all__ = ['VALUES', 'EFTSpec', 'EFTStage', 'SelfRewardSpec', 'SelfRewardStage',
 # %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c002
 from typing import ClassVar, Literal
 
+from .stages import CompletionSpec
 from pydantic import Field, model_validator
 
 from ..data.candidates import as_strategy
@@ -22,7 +23,6 @@ from preflexor_lab.methods.self_reward import (
 from ..methods.self_reward import SFTConfig as SFTStageConfig
 from .engines import open_model
 from .sft_stages import ConfigStage, SFTStage
-from .stages import CompletionSpec
 from ..runs.spec import SamplingSpec, TrainingSpec, register_stage
 from ..runs.stages import stage_seed
 

@@ -10,12 +10,12 @@ __all__ = ['ConfigStage', 'completions_of', 'SFTSpec', 'SFTStage', 'fill_budget'
 import random
 from typing import Literal
 
+from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, tracker_folder
 from pydantic import Field
 
 from ..methods.self_reward import SFTConfig as SFTStageConfig
 from ..methods.self_reward import Workspace
-from ..models.loading import add_lora, merge_lora
-from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, tracker_folder
+from ..models.adapters import add_lora, merge_lora
 from ..runs.spec import OptimizerSpec, SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..text.markers import split_sections

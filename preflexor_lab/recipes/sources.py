@@ -22,12 +22,13 @@ from ..methods.reflect import ChatFormat, CompletionFormat, ScoreAccepts
 from ..nano.train import TEST_HOPS
 from .engines import teacher_engine
 from .preference import preference_result, score_pairs
-from ..runs.folder import RunFolder, write_atomic
+from ..runs.folder import RunFolder
 from ..tasks.cloze import section_split, sections_of
 from ..tasks.evaluation import EvalResult
 from ..tasks.evaluation import evaluate as evaluate_items
 from ..tasks.materials_lab import DIRECT, JUDGE, critique, documents, parse_critique, reflect_prompt
 from ..tasks.scored_answers import length_balanced, preference_pairs
+from ..text.files import write_atomic
 from ..text.records import Pair
 from ..tools.certificates import Exact
 from ..tools.lab import Lab

@@ -16,14 +16,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..models.loading import add_lora, load_model, merge_lora, small_model, train_tokenizer
+from ..models.adapters import add_lora, merge_lora
+from ..models.loading import load_model, small_model, train_tokenizer
 from .engines import device, in_bfloat16, local_engine, open_model
 from .preference import reward_result
-from ..runs.folder import RunFolder, write_atomic
+from ..runs.folder import RunFolder
 from ..runs.ledger import CachedEngine
 from ..runs.spec import OptimizerSpec, Spec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..tasks.evaluation import EvalResult
+from ..text.files import write_atomic
 from ..text.markers import split_sections
 from ..text.masks import MaskPolicy
 from ..text.records import Pair, from_jsonl
