@@ -44,7 +44,7 @@ app = typer.Typer(
     help=_HELP,
 )
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c007
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c008
 _Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of a mistake, and the log")]
 
 
@@ -59,7 +59,7 @@ def _mistakes(debug: bool):
         typer.echo("preflexor: " + " ".join(str(e).split()), err=True)
         raise typer.Exit(2) from e
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c009
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c011
 def _parts(words: list[str]) -> tuple[str, list[str]]:
     "Recipe and overrides from the words of the command."
     names = [w for w in words if "=" not in w]
@@ -78,7 +78,7 @@ def _closing(folder: Path) -> str:
         lines.append(f"  {r['stage']:<28} {r['metric']:<28} {r['value']:7.3f}  {interval}")
     return "\n".join([*lines, f"report: {folder / 'report.html'}", f"model:  {folder / 'model'}"])
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c012
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c015
 _WORDS = typer.Argument(
     metavar="[RECIPE] [key=value ...]", help="a YAML file or a packaged recipe's name (default: demo), then settings"
 )
@@ -110,7 +110,7 @@ def run(
         folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name)
     typer.echo(_closing(folder))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c017
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c020
 @app.command()
 def keys(
     part: Annotated[str | None, typer.Argument(help="only keys that begin so, as in stages or eval")] = None,
@@ -128,7 +128,7 @@ def keys(
         for key, meaning in found.items():
             typer.echo(f"  {key:<45} {meaning}")
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c021
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c024
 def _model_folder(path: str) -> str:
     "A run folder stands for its model; `nano` and `critic` for the packaged ones."
     from preflexor_lab.models.loading import nano_path
@@ -147,7 +147,7 @@ def _engine(path: str):
     folder = _model_folder(path)
     return LocalEngine(load_model(folder), load_tokenizer(folder))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c022
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c026
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="the question, as the model was trained to read it")],
@@ -175,7 +175,7 @@ def ask(
                 if text:
                     typer.echo(f"{typer.style(name + ':', bold=True)} {text.strip()}")
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c026
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c030
 @app.command("eval")
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="a run folder, a model folder, a hub id, or nano")] = "nano",
@@ -202,7 +202,7 @@ def evaluate_command(
         result = evaluate(_engine(model), items, k=k, max_new_tokens=max_new_tokens, seed=seed, label=task)
         typer.echo(result.table())
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c030
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c034
 def _row_text(row: dict) -> str:
     "One ledger row for a terminal."
     head = f"{row['kind']} {row['key'][:12]} by {row['engine_id']} weights {row['weights']} seed {row['seed']}"
@@ -252,7 +252,7 @@ def inspect(
                 failed = [f"  failed: {f['n']:>5} x {f['kind']}: {f['reason']}" for f in ledger.failures()]
                 typer.echo("\n".join(counts + failed))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c035
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c039
 def _trial(tool: str, response: str | None, prompt: str | None, meta: str | None) -> tuple[str, str, dict]:
     "Response, prompt and meta to judge: as given, or the tool's own example where there is no response."
     from preflexor_lab.tools.registry import trial_of
@@ -276,7 +276,7 @@ def _trial(tool: str, response: str | None, prompt: str | None, meta: str | None
         raise ValueError(f"certify: --meta must be a JSON object such as '{such}', got {meta[:60]}")
     return response, prompt or "", given
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c037
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c042
 _RESPONSE = typer.Argument(help="the text to judge; - reads it from standard input; nothing: the tool's example")
 _META = typer.Option(
     "--meta",
@@ -323,7 +323,7 @@ def certify(
         typer.echo(heat_terminal(text, cert))
     raise typer.Exit(0 if cert.passed else 1)
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c041
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c046
 def main():
     "Entry point of the `preflexor` command."
     app()

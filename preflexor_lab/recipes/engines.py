@@ -24,7 +24,7 @@ def device() -> torch.device:
     "Where models run: the GPU when there is one."
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c006
+# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c008
 def in_bfloat16(
     precision: str,  # auto, float32 or bfloat16
 ) -> bool:
@@ -34,7 +34,7 @@ def in_bfloat16(
     able = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
     return device().type == "cuda" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
-# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c010
+# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c012
 PACKAGED = {"nano": "reasoner", "reasoner": "reasoner", "critic": "critic", "novice": "novice"}  # name → folder
 
 
@@ -49,7 +49,7 @@ def open_model(
     model = load_model(where, dtype=dtype, trust_remote_code=trust_remote_code)
     return model.to(device()).eval(), tokenizer
 
-# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c014
+# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c016
 def local_engine(
     model,
     tokenizer,
@@ -60,7 +60,7 @@ def local_engine(
     "A model as an engine whose answers are ledger rows."
     return CachedEngine(LocalEngine(model, tokenizer, batch_size=batch_size), ledger, kind, batch_size=4 * batch_size)
 
-# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c017
+# %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c019
 def teacher_engine(
     recipe,  # with `teacher` and `model`
     ledger,  # of the run

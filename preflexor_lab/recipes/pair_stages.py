@@ -8,9 +8,9 @@ __all__ = ['PairSpec', 'ORPOSpec', 'DPOSpec', 'EXOSpec', 'PairStage']
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c002
 from typing import Literal
 
-from .stages import CompletionSpec, TrainedStage, count_tokens
 from pydantic import Field
 
+from .stages import CompletionSpec, TrainedStage, count_tokens
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..text.records import Pair, to_jsonl
@@ -43,7 +43,7 @@ class PairSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         "Arguments that choose its loss."
         raise NotImplementedError
 
-# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c007
+# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c008
 class ORPOSpec(PairSpec):
     "Phase I: odds-ratio preference optimization."
 
@@ -60,7 +60,7 @@ class ORPOSpec(PairSpec):
         "The weight of the odds ratio."
         return dict(beta=self.beta)
 
-# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c010
+# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c011
 class DPOSpec(PairSpec):
     "Phase II: direct preference optimization."
 
@@ -77,7 +77,7 @@ class DPOSpec(PairSpec):
         "The sigmoid loss."
         return dict(beta=self.beta, loss_type="sigmoid")
 
-# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c012
+# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c014
 class EXOSpec(DPOSpec):
     "Phase II: efficient exact optimization, DPO with a reverse KL loss."
 
@@ -88,7 +88,7 @@ class EXOSpec(DPOSpec):
         "The pairwise EXO loss."
         return dict(beta=self.beta, loss_type="exo_pair", label_smoothing=self.eps)
 
-# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c016
+# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c018
 @register_stage(ORPOSpec, DPOSpec, EXOSpec)
 class PairStage(TrainedStage):
     "Makes preference pairs with the model as it is, and trains on them; one round."

@@ -8,12 +8,12 @@ __all__ = ['PolicySpec', 'RLOOSpec', 'PolicyStage', 'LaTROSpec', 'LaTROStage', '
 # %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c002
 from typing import ClassVar, Literal
 
-from .stages import TrainedStage
 from pydantic import Field, field_validator, model_validator
 
 from ..methods.latro import LaTROConfig, LaTROTrainer
 from ..methods.rlsf import RLSFConfig, RLSFTrainer
 from .sft_stages import completions_of
+from .stages import TrainedStage
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..tools.registry import TRIALS
@@ -47,7 +47,7 @@ class RLOOSpec(PolicySpec):
     kind: Literal["rloo"] = "rloo"
     samples: int = Field(ge=2, description="answers per question, at least 2 candidates: set samples")
 
-# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c009
+# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c011
 @register_stage(RLOOSpec)
 class PolicyStage(TrainedStage):
     "Policy gradient on the task's strict grade; other policy stages have another `trainer`."
@@ -107,14 +107,14 @@ class PolicyStage(TrainedStage):
         self.evaluate(model, context, sampled=self.label == self.recipe.final_label)
         return model
 
-# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c013
+# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c015
 class LaTROSpec(RLOOSpec):
     "Latent rationales: the likelihood of the answer is the score of the rationale."
 
     kind: Literal["latro"] = "latro"
     sft_weight: float = Field(1.0, ge=0, description="weight of the answer's own gradient; 0: the published default")
 
-# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c014
+# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c018
 @register_stage(LaTROSpec)
 class LaTROStage(PolicyStage):
     "LaTRO on the task's questions and answers; the grade only chooses checkpoints."
@@ -130,7 +130,7 @@ class LaTROStage(PolicyStage):
         data = dict(eval_dataset=self.held_out(), grade=lambda row, text: grade(row["item"], text).passed)
         return LaTROTrainer(model, args, self.train_rows(), context.tokenizer, **data)
 
-# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c017
+# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c021
 class RLSFSpec(PolicySpec):
     "PPO or REINFORCE on the certificates of a symbolic tool."
 
@@ -156,7 +156,7 @@ class RLSFSpec(PolicySpec):
             raise ValueError("updates are PPO's: leave it out with algorithm reinforce")
         return self
 
-# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c018
+# %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c024
 @register_stage(RLSFSpec)
 class RLSFStage(PolicyStage):
     "RLSF on the task's questions."

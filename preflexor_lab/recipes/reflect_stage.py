@@ -8,11 +8,11 @@ __all__ = ['ReflectSpec', 'ReflectStage']
 # %% ../../nbs/11_recipes/08_reflection.ipynb #c002
 import json
 
-from .stages import EvaluatedStage
 from pydantic import Field
 
 from ..methods.reflect import reflect, resample, response_at
 from .engines import local_engine, open_model
+from .stages import EvaluatedStage
 from ..runs.spec import Spec, StagePlan
 from ..runs.stages import Context
 from ..tasks.evaluation import EvalResult, evaluate

@@ -10,14 +10,14 @@ import shutil
 from pathlib import Path
 
 import torch
-from .results import certificates_of, comparisons, examples_of, masks_of, reflections_of
-from .sources import SOURCES
-from .stages import BaseStage, EvaluatedStage
 
 from ..models.loading import load_tokenizer
 from .reflect_stage import ReflectStage
 from .report import report
+from .results import certificates_of, comparisons, examples_of, masks_of, reflections_of
 from .schema import Recipe
+from .sources import SOURCES
+from .stages import BaseStage, EvaluatedStage
 from ..runs.folder import RunFolder
 from ..runs.spec import StagePlan, build_stages
 from ..runs.stages import Context, Progress, run_stages
@@ -36,14 +36,14 @@ def stages_of(
     return [*base, *plan.main, *reflection, *build_stages(recipe.controls, plan, "controls", start="base")]
 
 # %% ../../nbs/11_recipes/14_run.ipynb #c009
-NOTES = [  # paragraphs of every report
-    "Every stage is evaluated on the same held-out items; intervals are 95 %. Gains are paired differences on those "
-    "items, pooled over seeds, with items as clusters.",
-    "Controls start from the base, or from the stage that they name; sft and rft see as many training tokens as the "
-    "main stages after it.",
-    "Strict counts an answer as right only when every line of the reasoning is right too. Direct is an answer without "
-    "thinking.",
-]
+NOTES = (  # paragraphs of every report
+    """Every stage is evaluated on the same held-out items; intervals are 95 %. Gains are paired differences on those
+items, pooled over seeds, with items as clusters.""",
+    """Controls start from the base, or from the stage that they name; sft and rft see as many training tokens as the
+main stages after it.""",
+    """Strict counts an answer as right only when every line of the reasoning is right too. Direct is an answer
+without thinking.""",
+)
 
 
 def finish(
@@ -74,7 +74,7 @@ def finish(
         certificates=certificates_of(recipe, folder, task),
     )
 
-# %% ../../nbs/11_recipes/14_run.ipynb #c011
+# %% ../../nbs/11_recipes/14_run.ipynb #c012
 def _check_trackers(recipe: Recipe):
     "Raise `ValueError` for a tracker that is not installed, before anything is trained."
     if not recipe.report_to:

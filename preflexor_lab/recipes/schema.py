@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from .sources import SOURCES
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from . import pair_stages, policy_stages, self_reward_stages, sft_stages
 from .reflect_stage import ReflectSpec
+from .sources import SOURCES
 from preflexor_lab.runs.spec import (
     LISTS,
     Ints,
@@ -53,7 +53,7 @@ class TeacherSpec(Spec):
     timeout: float = Field(120, gt=0, description="seconds for one request")
     token_budget: int | None = Field(None, ge=1, description="stop asking after this many tokens")
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c007
+# %% ../../nbs/11_recipes/09_schema.ipynb #c008
 class EvalSpec(Spec):
     "What is evaluated on held-out items after every stage."
 
@@ -73,7 +73,7 @@ class EvalSpec(Spec):
     )
     direct: bool = Field(True, description="evaluate answers without thinking too")
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c009
+# %% ../../nbs/11_recipes/09_schema.ipynb #c011
 class JudgeSpec(Spec):
     "How a judge is asked and read; unset keys are the task's own."
 
@@ -83,7 +83,7 @@ class JudgeSpec(Spec):
     top_p: float = Field(0.9, gt=0, le=1, description="of a vote")
     max_new_tokens: int = Field(160, ge=1, description="tokens of a vote")
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c013
+# %% ../../nbs/11_recipes/09_schema.ipynb #c015
 _FOREIGN = {  # task → keys that mean nothing to it
     "materials_lab": ("data", "margin"),
     "corpus": ("data", "margin", "hops", "pages"),
@@ -129,7 +129,7 @@ def _check_first(recipe):
     if made and made != [0]:
         raise ValueError(f"{recipe.stages[made[-1]].kind} can only be the first stage")
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c015
+# %% ../../nbs/11_recipes/09_schema.ipynb #c018
 class RunSpec(Spec):
     "What is set once per run."
 
@@ -166,7 +166,7 @@ class RunSpec(Spec):
         [], description="trackers of training: tensorboard, wandb, trackio, mlflow"
     )
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c017
+# %% ../../nbs/11_recipes/09_schema.ipynb #c021
 class Recipe(RunSpec):
     "A whole run: what is set once, main stages, and controls."
 
@@ -213,13 +213,13 @@ class Recipe(RunSpec):
         "Label of the last main stage."
         return self.main[-1].labels[-1] if self.main else "base"
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c023
+# %% ../../nbs/11_recipes/09_schema.ipynb #c027
 def packaged_recipes() -> dict[str, Path]:  # name → file
     "Every recipe in the package."
     folder = Path(str(files("preflexor_lab"))) / "assets" / "recipes"
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c025
+# %% ../../nbs/11_recipes/09_schema.ipynb #c030
 def find_recipe(
     name: str,  # a file, or the name of a packaged recipe ("demo", "recipes/demo.yaml")
 ) -> Path:  # the file
@@ -231,9 +231,9 @@ def find_recipe(
         return known[path.stem]
     raise ValueError(f"no recipe {name!r}: give a YAML file, or one of {', '.join(known)}")
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c029
+# %% ../../nbs/11_recipes/09_schema.ipynb #c034
 def known_keys() -> dict[str, str]:  # dotted key → meaning
-    "Every dotted key of a recipe; keys of stages stand under `stages.0` and `controls.0`, with the kinds that read them."
+    "Every dotted key of a recipe; keys of stages stand under `stages.0` and `controls.0`, with their kinds."
     out = {}
     for key, meaning in spec_keys(Recipe).items():
         out[key] = meaning
@@ -254,7 +254,7 @@ def _stage_keys(list_name: str) -> dict[str, str]:
         f"{list_name}.0.kind": f"one of {', '.join(kinds)}"
     }
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c033
+# %% ../../nbs/11_recipes/09_schema.ipynb #c038
 def _set(tree: dict, dotted: str, value: Any):
     "Put a value at a dotted key."
     *path, last = dotted.split(".")

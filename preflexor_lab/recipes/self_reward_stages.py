@@ -8,7 +8,6 @@ __all__ = ['VALUES', 'EFTSpec', 'EFTStage', 'SelfRewardSpec', 'SelfRewardStage',
 # %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c002
 from typing import ClassVar, Literal
 
-from .stages import CompletionSpec
 from pydantic import Field, model_validator
 
 from ..data.candidates import as_strategy
@@ -23,6 +22,7 @@ from preflexor_lab.methods.self_reward import (
 from ..methods.self_reward import SFTConfig as SFTStageConfig
 from .engines import open_model
 from .sft_stages import ConfigStage, SFTStage
+from .stages import CompletionSpec
 from ..runs.spec import SamplingSpec, TrainingSpec, register_stage
 from ..runs.stages import stage_seed
 
@@ -37,7 +37,7 @@ class EFTSpec(SamplingSpec, CompletionSpec, TrainingSpec):
     )
     needs_questions = True
 
-# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c006
+# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c008
 def _text(tokenizer, prompt) -> str:
     "A judge's question as text: one dataset holds one kind of prompt."
     if isinstance(prompt, str):
@@ -66,7 +66,7 @@ class EFTStage(ConfigStage):
         rows = [dict(prompt=_text(work.tokenizer, e["prompt"]), completion=e["completion"]) for e in judged]
         return SFTStageConfig([rows, own], **self.options())
 
-# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c009
+# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c011
 VALUES = {"threshold": "bar", "top_bottom": "k", "length_controlled": "rho"}  # strategy → what its value is
 
 
@@ -108,7 +108,7 @@ class SelfRewardSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         whole = self.strategy == "top_bottom"
         return {VALUES[self.strategy]: int(self.strategy_value) if whole else self.strategy_value}
 
-# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c012
+# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c015
 @register_stage(SelfRewardSpec)
 class SelfRewardStage(ConfigStage):
     "One round of self-rewarding against the model that began it."
@@ -152,7 +152,7 @@ class SelfRewardStage(ConfigStage):
             rewarding_model=self.judge(), num_sampled_reward_responses=self.spec.votes, **voting, **common
         )
 
-# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c014
+# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c018
 class SPINSpec(CompletionSpec, TrainingSpec):
     "Self-play fine-tuning against demonstrations."
 
@@ -168,7 +168,7 @@ class SPINSpec(CompletionSpec, TrainingSpec):
     learns_from_samples = True
     trains_on_pairs = True
 
-# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c015
+# %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c021
 @register_stage(SPINSpec)
 class SPINStage(SFTStage):
     "Self-play against the teacher's completions."

@@ -10,12 +10,12 @@ __all__ = ['ConfigStage', 'completions_of', 'SFTSpec', 'SFTStage', 'fill_budget'
 import random
 from typing import Literal
 
-from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, tracker_folder
 from pydantic import Field
 
 from ..methods.self_reward import SFTConfig as SFTStageConfig
 from ..methods.self_reward import Workspace
 from ..models.adapters import add_lora, merge_lora
+from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, tracker_folder
 from ..runs.spec import OptimizerSpec, SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..text.markers import split_sections
@@ -72,7 +72,7 @@ def completions_of(
         return [dict(prompt=d.prompt, completion=d.chosen) for d in drafts]
     return [dict(prompt=d.prompt, completion=" " + split_sections(d.chosen).answer.strip()) for d in drafts]
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c010
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c011
 class SFTSpec(CompletionSpec, TrainingSpec):
     "Supervised fine-tuning on the teacher's completions."
 
@@ -81,7 +81,7 @@ class SFTSpec(CompletionSpec, TrainingSpec):
     thinking: bool = Field(True, description="false: train on answers alone, without thinking")
     needs_questions = True
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c011
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c014
 @register_stage(SFTSpec, lists=("stages",))
 class SFTStage(ConfigStage):
     "Supervised fine-tuning on demonstrations."
@@ -95,7 +95,7 @@ class SFTStage(ConfigStage):
         "Its demonstrations."
         return SFTStageConfig(self.demonstrations(self.spec.thinking), **self.options())
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c015
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c018
 def fill_budget(
     examples: list[dict],  # prompt and completion
     sizes: list[int],  # tokens of each
@@ -116,7 +116,7 @@ def fill_budget(
             total += sizes[i]
     return out
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c018
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c022
 class ControlStage(TrainedStage):
     "SFT at the trained tokens of the main stages after the one it starts from; subclasses give `examples`."
 
@@ -147,14 +147,14 @@ class ControlStage(TrainedStage):
         self.evaluate(model, context)
         return model
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c020
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c024
 class SFTControlSpec(CompletionSpec, OptimizerSpec):
     "Control: SFT on the texts that the main stages chose, at their number of tokens."
 
     kind: Literal["sft"] = "sft"
     thinking: bool = Field(True, description="false: train on answers alone, without thinking")
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c021
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c026
 @register_stage(SFTControlSpec, lists=("controls",))
 class SFTControl(ControlStage):
     "SFT on the chosen texts of the main stages."
@@ -163,14 +163,14 @@ class SFTControl(ControlStage):
         "The chosen texts."
         return [e for s in self.main for e in s.demonstrations(self.spec.thinking)]
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c023
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c028
 class RFTSpec(SamplingSpec, CompletionSpec, OptimizerSpec):
     "Control: rejection-sampling fine-tuning, SFT on own answers that the grader passed, at the main stages' tokens."
 
     kind: Literal["rft"] = "rft"
     needs_questions = True
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c024
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c031
 @register_stage(RFTSpec, lists=("controls",))
 class RFTControl(ControlStage):
     "SFT on own samples that the grader passed."

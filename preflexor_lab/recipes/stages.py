@@ -45,7 +45,7 @@ class MaskSpec(Spec):
     skip_thinking_for_rejected: bool = Field(False, description="insert on the chosen side only")
     redraw_each_epoch: bool = Field(False, description="draw the masked share anew in each epoch")
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c006
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c008
 class CompletionSpec(Spec):
     "Keys of a stage that trains on completions or pairs."
 
@@ -56,7 +56,7 @@ class CompletionSpec(Spec):
         "The mask as its trainers take it."
         return MaskPolicy(**self.mask.model_dump())
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c010
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c012
 def stage_options(
     spec: OptimizerSpec,
     recipe,  # with precision, report_to and name
@@ -78,12 +78,12 @@ def stage_options(
         run_name=f"{recipe.name}/{label or spec.label}",
     )
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c014
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c016
 def count_tokens(tokenizer, texts: list[str]) -> list[int]:  # tokens of each
     "Tokens of each text."
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c017
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c020
 def open_checkpoint(
     folder: RunFolder,
     name: str,  # of a finished stage, as in s0.orpo
@@ -91,7 +91,7 @@ def open_checkpoint(
     "The model of a finished stage, on its device."
     return load_model(str(folder.checkpoint_dir(name))).to(device()).eval()
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c019
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c023
 @dataclass
 class EvaluatedStage:
     "A stage of one training seed that ends with an evaluation of its model."
@@ -147,7 +147,7 @@ class EvaluatedStage:
             result += reward_result(result.per_item, base, self.label)
         self.write_result(result, context)
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c023
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c027
 @contextmanager
 def tracker_folder(recipe, folder: Path):
     "TensorBoard writes beside the trainer's checkpoints, which go with the run: inside, it writes to `folder`."
@@ -163,7 +163,7 @@ def tracker_folder(recipe, folder: Path):
         if before is not None:
             os.environ["TENSORBOARD_LOGGING_DIR"] = before
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c024
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c030
 class TrainedStage(EvaluatedStage):
     "A stage that trains as its spec says; one round of it where the spec has several."
 
@@ -211,7 +211,7 @@ class TrainedStage(EvaluatedStage):
         "A line of the trainer's log in the run's metrics."
         context.folder.log({"stage": self.label, "seed": context.seed, **line})
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c026
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c033
 class BaseStage(EvaluatedStage):
     "Opens the recipe's model and evaluates it."
 
@@ -224,7 +224,7 @@ class BaseStage(EvaluatedStage):
         self.evaluate(model, context, sampled=True)
         return model
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c028
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c035
 def blocks_of(
     tokenizer,
     texts: list[str],
@@ -235,7 +235,7 @@ def blocks_of(
     joined = [i for ids in encoded for i in [*ids, tokenizer.eos_token_id]]
     return [joined[i : i + length] for i in range(0, len(joined), length)]
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c031
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c039
 class PretrainSpec(TrainingSpec):
     "Phase 0: a small model made from the task's own texts, when the recipe's model is new."
 
@@ -253,7 +253,7 @@ class PretrainSpec(TrainingSpec):
         "It is the base of the other stages."
         return ["base"]
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c032
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c042
 @register_stage(PretrainSpec, lists=("stages",))
 class PretrainStage(TrainedStage):
     "Makes and evaluates the model that everything starts from."

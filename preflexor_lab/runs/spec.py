@@ -21,7 +21,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c007
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c008
 def _listed(value):
     "A list from YAML's list, a comma-separated string or one value."
     if isinstance(value, str):
@@ -33,7 +33,7 @@ Listed = BeforeValidator(_listed)
 Ints = Annotated[list[int], Listed]  # `0,1` or [0, 1]
 Words = Annotated[list[str], Listed]  # `base,previous` or ["base", "previous"]
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c011
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c012
 class StageSpec(Spec):
     "Settings of any stage; a subclass adds `kind: Literal[...]` and the keys that its method reads."
 
@@ -63,7 +63,7 @@ class StageSpec(Spec):
         "Those of `keys` that differ from their default."
         return [k for k in keys if getattr(self, k) != type(self).model_fields[k].default]
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c015
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c016
 class OptimizerSpec(StageSpec):
     "Keys of a stage that trains."
 
@@ -75,13 +75,13 @@ class OptimizerSpec(StageSpec):
         None, ge=1, description="steps between checkpoints from which a killed stage goes on; none: it trains again"
     )
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c016
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c019
 class TrainingSpec(OptimizerSpec):
     "Keys of a stage that passes over its data as often as it is told."
 
     epochs: float = Field(1.0, gt=0, description="passes over the data")
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c017
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c022
 class SamplingSpec(Spec):
     "Keys of a stage that samples answers to train on."
 
@@ -89,7 +89,7 @@ class SamplingSpec(Spec):
     temperature: float = Field(1.0, ge=0, description="of sampling; 0: greedy")
     max_new_tokens: int = Field(192, ge=1, description="tokens of a sampled answer")
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c021
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c026
 LISTS = ("stages", "controls")  # of a recipe
 
 
@@ -103,7 +103,7 @@ class StageKind:
 
 _KINDS: dict[str, dict[str, StageKind]] = {name: {} for name in LISTS}
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c022
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c029
 def register_stage(
     *specs: type[StageSpec],  # kinds that the class runs
     lists: tuple[str, ...] = LISTS,  # of a recipe, in which they may stand
@@ -122,14 +122,14 @@ def register_stage(
 
     return add
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c025
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c032
 def stage_kinds(
     list_name: str = "stages",  # or "controls"
 ) -> dict[str, StageKind]:  # kind → its spec and stage
     "Kinds that may stand in a list of a recipe."
     return dict(_KINDS[list_name])
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c026
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c035
 def stage_union(
     list_name: str = "stages",  # or "controls"
 ):  # a type for pydantic
@@ -137,7 +137,7 @@ def stage_union(
     specs = tuple(k.spec for k in _KINDS[list_name].values())
     return specs[0] if len(specs) == 1 else Annotated[Union[specs], Field(discriminator="kind")]  # noqa: UP007
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c030
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c039
 def spec_keys(
     spec: type[BaseModel],
     prefix: str = "",  # put before each key
@@ -150,7 +150,7 @@ def spec_keys(
             out |= spec_keys(info.annotation, f"{prefix}{key}.")
     return out
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c032
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c042
 def unknown_key(
     key: str,  # dotted, as given
     known: list[str],  # dotted keys that there are
@@ -160,7 +160,7 @@ def unknown_key(
     near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.4) or difflib.get_close_matches(key, known, 1, 0.0)
     return f"unknown recipe key {key!r}: the nearest known one is {near[0]!r}"
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c034
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c045
 def one_line(
     error: ValidationError,
     known: dict[str, str],  # dotted key → meaning, of the keys that there are
@@ -178,7 +178,7 @@ def one_line(
         return first["msg"].removeprefix("Value error, ")
     return f"recipe key {key!r}: {first['msg'][0].lower() + first['msg'][1:]}, and {first['input']!r} was given"
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c037
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c048
 def _kind_of(value, where: str, list_name: str) -> str:
     "The kind of a stage as given; raises `ValueError` when it cannot stand in that list."
     kinds, (other,) = _KINDS[list_name], [n for n in LISTS if n != list_name]
@@ -205,7 +205,7 @@ def _check_keys(value: dict, where: str, kind: str, list_name: str):
         if key in everywhere:
             raise ValueError(f"{key} means nothing to {list_name[:-1]} {label!r} of kind {kind}: leave it out")
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c038
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c051
 def read_stage(
     value,  # a mapping, or a spec
     where: str = "stages.0",  # its place in the recipe, for messages
@@ -223,7 +223,7 @@ def read_stage(
         known = spec_keys(_KINDS[list_name][kind].spec, f"{where}.")
         raise ValueError(one_line(e, known, f"{where}.", tag=kind)) from e
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c042
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c055
 @dataclass
 class StagePlan:
     "What the stages of one seed share."
@@ -233,7 +233,7 @@ class StagePlan:
     seed: int
     main: list = field(default_factory=list)  # main stages, in order: controls are trained as long as they
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c043
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c058
 def build_stages(
     specs: list[StageSpec],
     plan: StagePlan,
