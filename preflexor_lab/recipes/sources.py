@@ -74,69 +74,7 @@ class QuestionSource:
         "A symbolic tool by its name in the registry; None: the task's own checker."
         return open_tool(name) if name else self.own_tool()
 
-# %% ../../nbs/11_recipes/02_sources.ipynb #c007
-@patch
-def pairs(
-    self: QuestionSource,
-    spec,  # chosen, rejected, samples, temperature, max_new_tokens of the stage
-    engine,  # the model being trained
-    n: int,  # questions
-    seed: int,
-) -> tuple[list[Pair], dict]:  # pairs, and what became of the other questions
-    "Preference pairs made with the model of this moment."
-    return build_pairs(
-        self.index,
-        self.teacher,
-        engine,
-        n=n,
-        seed=seed,
-        k=1,
-        split=self.train_split,
-        only_include_wrong_answers=not self.recipe.teacher.url,  # a language model's questions have no exact grade
-        chosen_from="student" if spec.chosen == "own" else "teacher",
-        rejected_from=spec.rejected,
-        ledger=self.folder.ledger,
-        samples=spec.samples,
-        temperature=spec.temperature,
-        max_new_tokens=spec.max_new_tokens,
-    )
-
-# %% ../../nbs/11_recipes/02_sources.ipynb #c009
-@patch
-def evaluate_samples(self: QuestionSource, engine, label: str, sampled: bool) -> EvalResult:
-    "pass@k and maj@k of sampled answers, and (with `eval.judged`) the model's own judgement of them."
-    e, result = self.recipe.eval, EvalResult([], [])
-    if not e.judged and not (e.samples and sampled):
-        return result
-    items = list(self.test.take(e.judged or e.sampled_items))
-    options = dict(grade=self.test.grade, extract=self.test.extract, k=e.samples or 4)
-    result += evaluate_items(engine, items, max_new_tokens=e.max_new_tokens, label=label, prefix="sampled/", **options)
-    if not e.judged:
-        return result
-    return result + self.evaluate_judge(engine, items, [p["responses"] for p in result.per_item], label)
-
-# %% ../../nbs/11_recipes/02_sources.ipynb #c010
-@patch
-def evaluate_judge(
-    self: QuestionSource,
-    engine,
-    items: list,
-    responses: list[list[str]],  # of each item
-    label: str,  # stage
-) -> EvalResult:
-    "The model's votes on its own samples against their grades; `judge/right` is accuracy on right against wrong."
-    j, responses = self.recipe.judge, [list(dict.fromkeys(row)) for row in responses]
-    options = dict(temperature=j.temperature, top_p=j.top_p, max_new_tokens=j.max_new_tokens)
-    judge = ModelJudge(engine, self.judge_config(), votes=3, **options)
-    verdicts = judge([i.prompt for i in items], responses, items)
-    right = [[float(self.test.grade(i, r).passed) for r in row] for i, row in zip(items, responses)]
-    ids = [i.id for i in items]
-    quality = judge_quality(verdicts, self.graded(items, responses)[0], ids, label)
-    strict = judge_quality(verdicts, right, ids, label, same_scale=False)
-    rows = [r | dict(metric="judge/right") for r in strict.rows if r["metric"] == "judge/pairwise"]
-    return quality + EvalResult(rows, [p | dict(values={"right": p["values"]["pairwise"]}) for p in strict.per_item])
-
-# %% ../../nbs/11_recipes/02_sources.ipynb #c012
+# %% ../../nbs/11_recipes/02_sources.ipynb #c008
 LAB_JUDGE = "{{ prompt }}{{ response }}" + JUDGE  # what the lab's models are asked
 
 
@@ -187,14 +125,76 @@ class LabSource(QuestionSource):
         "How this task's models reflect: (format, what counts as nothing left to improve)."
         return CompletionFormat(reflect_prompt=reflect_prompt), ScoreAccepts()
 
-# %% ../../nbs/11_recipes/02_sources.ipynb #c014
+# %% ../../nbs/11_recipes/02_sources.ipynb #c013
 @patch
 def graded(self: LabSource, items: list, responses: list[list[str]]) -> tuple[list, list]:
     "The grade of every response on the judge's scale, and what a good judge would write."
     written = [[critique(i, r) for r in row] for i, row in zip(items, responses)]
     return [[float(parse_critique(w)) for w in row] for row in written], written
 
-# %% ../../nbs/11_recipes/02_sources.ipynb #c016
+# %% ../../nbs/11_recipes/02_sources.ipynb #c017
+@patch
+def pairs(
+    self: QuestionSource,
+    spec,  # chosen, rejected, samples, temperature, max_new_tokens of the stage
+    engine,  # the model being trained
+    n: int,  # questions
+    seed: int,
+) -> tuple[list[Pair], dict]:  # pairs, and what became of the other questions
+    "Preference pairs made with the model of this moment."
+    return build_pairs(
+        self.index,
+        self.teacher,
+        engine,
+        n=n,
+        seed=seed,
+        k=1,
+        split=self.train_split,
+        only_include_wrong_answers=not self.recipe.teacher.url,  # a language model's questions have no exact grade
+        chosen_from="student" if spec.chosen == "own" else "teacher",
+        rejected_from=spec.rejected,
+        ledger=self.folder.ledger,
+        samples=spec.samples,
+        temperature=spec.temperature,
+        max_new_tokens=spec.max_new_tokens,
+    )
+
+# %% ../../nbs/11_recipes/02_sources.ipynb #c022
+@patch
+def evaluate_judge(
+    self: QuestionSource,
+    engine,
+    items: list,
+    responses: list[list[str]],  # of each item
+    label: str,  # stage
+) -> EvalResult:
+    "The model's votes on its own samples against their grades; `judge/right` is accuracy on right against wrong."
+    j, responses = self.recipe.judge, [list(dict.fromkeys(row)) for row in responses]
+    options = dict(temperature=j.temperature, top_p=j.top_p, max_new_tokens=j.max_new_tokens)
+    judge = ModelJudge(engine, self.judge_config(), votes=3, **options)
+    verdicts = judge([i.prompt for i in items], responses, items)
+    right = [[float(self.test.grade(i, r).passed) for r in row] for i, row in zip(items, responses)]
+    ids = [i.id for i in items]
+    quality = judge_quality(verdicts, self.graded(items, responses)[0], ids, label)
+    strict = judge_quality(verdicts, right, ids, label, same_scale=False)
+    rows = [r | dict(metric="judge/right") for r in strict.rows if r["metric"] == "judge/pairwise"]
+    return quality + EvalResult(rows, [p | dict(values={"right": p["values"]["pairwise"]}) for p in strict.per_item])
+
+# %% ../../nbs/11_recipes/02_sources.ipynb #c025
+@patch
+def evaluate_samples(self: QuestionSource, engine, label: str, sampled: bool) -> EvalResult:
+    "pass@k and maj@k of sampled answers, and (with `eval.judged`) the model's own judgement of them."
+    e, result = self.recipe.eval, EvalResult([], [])
+    if not e.judged and not (e.samples and sampled):
+        return result
+    items = list(self.test.take(e.judged or e.sampled_items))
+    options = dict(grade=self.test.grade, extract=self.test.extract, k=e.samples or 4)
+    result += evaluate_items(engine, items, max_new_tokens=e.max_new_tokens, label=label, prefix="sampled/", **options)
+    if not e.judged:
+        return result
+    return result + self.evaluate_judge(engine, items, [p["responses"] for p in result.per_item], label)
+
+# %% ../../nbs/11_recipes/02_sources.ipynb #c029
 @patch
 def evaluate(self: LabSource, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
     "Greedy answers with thinking, without, and (when `sampled`) pass@k and maj@k."
@@ -205,7 +205,7 @@ def evaluate(self: LabSource, model, tokenizer, engine, label: str, sampled: boo
         result += evaluate_items(engine, self.test, max_new_tokens=16, label=label, **direct)
     return result + self.evaluate_samples(engine, label, sampled)
 
-# %% ../../nbs/11_recipes/02_sources.ipynb #c021
+# %% ../../nbs/11_recipes/02_sources.ipynb #c033
 class CorpusSource(QuestionSource):
     "A folder of documents: cloze questions on held-out documents; the teacher is cloze or a language model."
 
@@ -263,7 +263,7 @@ class CorpusSource(QuestionSource):
         "Chat prompts; every round is used."
         return ChatFormat(), lambda critique: False
 
-# %% ../../nbs/11_recipes/02_sources.ipynb #c025
+# %% ../../nbs/11_recipes/02_sources.ipynb #c037
 class PairsSource:
     "Preference pairs from scored answers; nothing is generated."
 
@@ -309,5 +309,5 @@ class PairsSource:
             return result
         return result + preference_result(self.balanced, scores, label, prefix="balanced/")
 
-# %% ../../nbs/11_recipes/02_sources.ipynb #c029
+# %% ../../nbs/11_recipes/02_sources.ipynb #c041
 SOURCES = {"materials_lab": LabSource, "corpus": CorpusSource, "pairs": PairsSource}
