@@ -8,12 +8,14 @@ __all__ = ['PairSpec', 'ORPOSpec', 'DPOSpec', 'EXOSpec', 'PairStage']
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c002
 from typing import Literal
 
+from datasets import Dataset
+from fastcore.basics import patch
 from pydantic import Field
 
-from .stages import CompletionSpec, TrainedStage, count_tokens
+from .stages import CompletionSpec, TrainedStage, count_tokens, open_checkpoint, tracker_folder
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
-from ..text.records import Pair, to_jsonl
+from ..text.records import Pair, from_jsonl, to_jsonl
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c005
 class PairSpec(SamplingSpec, CompletionSpec, TrainingSpec):
@@ -35,13 +37,17 @@ class PairSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         "A round is a stage of its own."
         return [f"{self.label}.{r + 1}" for r in range(self.rounds)] if self.rounds > 1 else [self.label]
 
-    def trainer_classes(self) -> tuple[type, type]:  # (arguments, trainer)
-        "Classes of its trainer, imported when they are needed."
+    def loop_classes(self) -> tuple[type, type]:  # (arguments, loop)
+        "Classes of its active loop, imported when they are needed."
         raise NotImplementedError
 
     def loss_arguments(self) -> dict:  # of the arguments' class
         "Arguments that choose its loss."
         raise NotImplementedError
+
+    def loop_arguments(self) -> dict:  # of the loop
+        "What the loop is told beside its data."
+        return {}
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c008
 class ORPOSpec(PairSpec):
@@ -50,11 +56,12 @@ class ORPOSpec(PairSpec):
     kind: Literal["orpo"] = "orpo"
     beta: float = Field(0.1, gt=0, description="orpo: weight of the odds ratio, λ in the paper")
 
-    def trainer_classes(self):
-        "TRL's ORPO with masks."
-        from preflexor_lab.training.preference import ORPOConfig, ORPOTrainer
+    def loop_classes(self):
+        "The loop around ORPO."
+        from preflexor_lab.methods.preflexor import PRefLexORORPOTrainer
+        from preflexor_lab.training.preference import ORPOConfig
 
-        return ORPOConfig, ORPOTrainer
+        return ORPOConfig, PRefLexORORPOTrainer
 
     def loss_arguments(self):
         "The weight of the odds ratio."
@@ -66,12 +73,21 @@ class DPOSpec(PairSpec):
 
     kind: Literal["dpo"] = "dpo"
     beta: float = Field(0.1, gt=0, description="inverse temperature of the implicit reward")
+    reference: Literal["start", "round"] = Field(
+        "start",
+        description="frozen reference of later rounds: the model before round 1, or the one that begins a round",
+    )
 
-    def trainer_classes(self):
-        "TRL's DPO with masks."
-        from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
+    def loop_classes(self):
+        "The loop around DPO and EXO."
+        from preflexor_lab.methods.preflexor import PRefLexORDPOTrainer
+        from preflexor_lab.training.dpo import DPOConfig
 
-        return DPOConfig, DPOTrainer
+        return DPOConfig, PRefLexORDPOTrainer
+
+    def loop_arguments(self):
+        "What the reference of later rounds is."
+        return dict(reference=self.reference)
 
     def loss_arguments(self):
         "The sigmoid loss."
@@ -97,6 +113,19 @@ class PairStage(TrainedStage):
         super().__init__(spec, plan, round, start)
         self.questions = -(-spec.questions // spec.rounds)
 
+    def before(self) -> str | None:
+        "Label of the stage before round 1, which the reference `start` is; None: the model of the moment."
+        if self.round == 0:
+            return self.start
+        labels = ["base", *(s.label for s in self.plan.main)]
+        first = self.spec.labels[0]
+        return self.spec.start or (labels[labels.index(first) - 1] if first in labels else "base")
+
+    def first_model(self, model):
+        "The weights that the loop began with."
+        before = self.before()
+        return open_checkpoint(self.task.folder, f"s{self.seed}.{before}") if before else model
+
     def make_pairs(self, model, context: Context) -> list[Pair]:
         "The round's pairs, written to the run folder; raises `ValueError` when there is none."
         seed = stage_seed(self.seed, self.label)
@@ -108,20 +137,47 @@ class PairStage(TrainedStage):
         to_jsonl(pairs, self.pairs_file)
         return pairs
 
-    def train(self, model, pairs: list[Pair], context: Context):  # the model, in evaluation mode
-        "Train on the pairs."
-        config, trainer = self.spec.trainer_classes()
-        args = self.arguments(config, context, max_length=self.spec.max_length, **self.spec.loss_arguments())
-        common = dict(train_dataset=pairs, processing_class=context.tokenizer, policy=self.spec.policy())
-        return self.fit(lambda model: trainer(model, args, **common), model, context)
+# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c022
+@patch
+def loop(self: PairStage, model, context: Context):  # an `ActiveTrainer`
+    "The active loop, at the round that this stage is."
+    spec, (config, make) = self.spec, self.spec.loop_classes()
+    saves = {"save_strategy": "epoch"} if spec.rounds > 1 and not spec.checkpoint_every else {}
+    seed, name = stage_seed(self.seed, spec.labels[0]), f"s{self.seed}.{spec.label}"
+    own = dict(max_length=spec.max_length, **spec.loss_arguments(), **saves)
 
-    def run(self, model, context: Context):
-        "Generate, train, evaluate; returns the model."
-        model = self.first_model(model)
+    def generate_dataset(model, **published):
         pairs = self.make_pairs(model, context)
-        texts = [p.prompt + t for p in pairs for t in (p.chosen, p.rejected)]
-        trained = sum(count_tokens(context.tokenizer, texts)) * self.spec.epochs
-        self.report_counts(context, questions=self.questions, pairs=len(pairs), trained_tokens=trained)
-        model = self.train(model, pairs, context)
-        self.evaluate(model, context, sampled=self.label == self.recipe.final_label)
-        return model
+        columns = {k: [getattr(p, k) for p in pairs] for k in ("prompt", "chosen", "rejected")}
+        return Dataset.from_dict(columns)
+
+    return make(
+        model=self.adapted(model, context),
+        args=self.arguments(config, context, seed=seed, name=name, **own),
+        generate_dataset=generate_dataset,
+        processing_class=context.tokenizer,
+        policy=spec.policy(),
+        n_steps=None,  # as many as the epochs of the spec
+        rounds=spec.rounds,
+        only_include_wrong_answers=False,  # the task has filtered its pairs
+        resume=True,
+        **spec.loop_arguments(),
+    )
+
+
+@patch
+def run(self: PairStage, model, context: Context):
+    "Generate, train, evaluate; returns the model."
+    loop = self.loop(self.first_model(model), context)
+    if loop.progress.round == self.round:
+        with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
+            loop.train(on_step=context.step)
+    for line in loop.round_log(self.round + 1):
+        self.log_line(line, context)
+    texts = [p.prompt + t for p in from_jsonl(self.pairs_file, Pair) for t in (p.chosen, p.rejected)]
+    trained = sum(count_tokens(context.tokenizer, texts)) * self.spec.epochs
+    self.report_counts(context, questions=self.questions, pairs=len(texts) // 2, trained_tokens=trained)
+    model = self.merged(loop.model)
+    del loop  # its optimizer and its reference
+    self.evaluate(model, context, sampled=self.label == self.recipe.final_label)
+    return model

@@ -14,8 +14,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from . import pair_stages, policy_stages, self_reward_stages, sft_stages
+from .pair_stages import PairStage
+from .policy_stages import PolicyStage
 from .reflect_stage import ReflectSpec
+from .self_reward_stages import SelfRewardStage
+from .sft_stages import SFTStage
 from .sources import SOURCES
 from preflexor_lab.runs.spec import (
     LISTS,
@@ -30,7 +33,7 @@ from preflexor_lab.runs.spec import (
     stage_kinds,
 )
 
-_METHODS = (pair_stages, policy_stages, self_reward_stages, sft_stages)  # importing them registers their kinds
+_METHODS = (PairStage, PolicyStage, SelfRewardStage, SFTStage)  # importing them registers their kinds
 
 # %% ../../nbs/11_recipes/09_schema.ipynb #c005
 class TeacherSpec(Spec):

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from ..methods.self_reward import SFTConfig as SFTStageConfig
 from ..methods.self_reward import Workspace
-from ..models.adapters import add_lora, merge_lora
 from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, tracker_folder
 from ..runs.spec import OptimizerSpec, SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
@@ -44,12 +43,10 @@ class ConfigStage(TrainedStage):
         "Make the data, train, evaluate; returns the model."
         model, work = self.first_model(model), self.workspace(context)
         self.pairs_file.parent.mkdir(exist_ok=True)
-        config, lora = self.config(work, self.engine(model, context)), self.recipe.lora
-        if lora:
-            model = add_lora(model, context.tokenizer, r=lora, alpha=2 * lora)
+        config = self.config(work, self.engine(model, context))
+        model = self.adapted(model, context)
         with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
-            model = config.run(model, work)
-        model = merge_lora(model).eval() if lora else model
+            model = self.merged(config.run(model, work))
         self.record(work, context)
         self.evaluate(model, context, sampled=self.label == self.recipe.final_label)
         return model

@@ -19,7 +19,7 @@ from ..data.pairs import build_pairs
 from ..data.tasks import load_task
 from ..data.teachers import ClozeTeacher, LLMTeacher, OracleTeacher
 from ..methods.reflect import ChatFormat, CompletionFormat, ScoreAccepts
-from ..nano.train import TEST_HOPS
+from ..nano.measurement import TEST_HOPS
 from .engines import teacher_engine
 from .preference import preference_result, score_pairs
 from ..runs.folder import RunFolder

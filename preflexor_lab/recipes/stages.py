@@ -191,21 +191,28 @@ class TrainedStage(EvaluatedStage):
         "The weights that this stage starts from."
         return open_checkpoint(self.task.folder, f"s{self.seed}.{self.start}") if self.start else model
 
-    def arguments(self, cls, context: Context, seed: int | None = None, **own):
-        "Arguments of its trainer; `own` are those of the class."
+    def arguments(self, cls, context: Context, seed: int | None = None, name: str | None = None, **own):
+        "Arguments of its trainer; `own` are those of the class, `name` that of its folder."
         seed = stage_seed(self.seed, self.label) if seed is None else seed
         options = stage_options(self.spec, self.recipe, self.label)
-        out = context.folder.path / "trainer" / self.name
-        return make_arguments(cls, out, **options, seed=seed, data_seed=seed, **own)
+        out = context.folder.path / "trainer" / (name or self.name)
+        return make_arguments(cls, out, **options | dict(seed=seed, data_seed=seed) | own)
+
+    def adapted(self, model, context: Context):
+        "The model with a LoRA adapter of its own where the recipe has `lora`."
+        lora = self.recipe.lora
+        return add_lora(model, context.tokenizer, r=lora, alpha=2 * lora) if lora else model
+
+    def merged(self, model):
+        "The trained model in evaluation mode, its adapter merged."
+        return merge_lora(model).eval() if self.recipe.lora else model.eval()
 
     def fit(self, make_trainer, model, context: Context):  # the model, in evaluation mode
-        "Train with the trainer that `make_trainer(model)` makes; an adapter of its own where the recipe has `lora`."
-        lora = self.recipe.lora
-        if lora:
-            model = add_lora(model, context.tokenizer, r=lora, alpha=2 * lora)
+        "Train with the trainer that `make_trainer(model)` makes."
+        model = self.adapted(model, context)
         with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
             model = fit(make_trainer(model), lambda line: self.log_line(line, context), context.step)
-        return merge_lora(model).eval() if lora else model
+        return self.merged(model)
 
     def log_line(self, line: dict, context: Context):
         "A line of the trainer's log in the run's metrics."
