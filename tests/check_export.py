@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def snapshot():
-    files = [*ROOT.glob("preflexor_lab/*.py"), *ROOT.glob("nbs/**/*.ipynb")]
+    files = [*ROOT.glob("preflexor_lab/**/*.py"), *ROOT.glob("nbs/**/*.ipynb")]
     files = [f for f in files if ".ipynb_checkpoints" not in f.parts]
     return {str(f.relative_to(ROOT)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 

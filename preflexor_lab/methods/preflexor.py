@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Callable
 
 from fastcore.basics import patch
-from ..models.loading import _write_whole, load_weights
+from ..models.adapters import load_weights
+from ..models.loading import _write_whole
 from ..text.markers import THINK_END, THINK_START
 from ..text.masks import MaskPolicy
 from ..text.records import Certificate

@@ -17,7 +17,8 @@ from typing import ClassVar
 
 import torch
 from peft import PeftModel
-from ..models.loading import load_weights, save_model
+from ..models.adapters import load_weights
+from ..models.loading import save_model
 from ..models.local import LocalEngine
 from ..runs.folder import write_atomic
 from ..runs.ledger import CachedEngine

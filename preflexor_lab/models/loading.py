@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['logger', 'CHAT_TEMPLATE', 'check_markers', 'load_tokenizer', 'choose_attention', 'load_model', 'train_tokenizer',
-           'small_model', 'weights_hash', 'SaveError', 'save_model', 'add_lora', 'merge_lora', 'nano_path',
-           'load_weights']
+           'small_model', 'weights_hash', 'SaveError', 'save_model', 'nano_path']
 
 # %% ../../nbs/02_models/00_loading.ipynb #c002
 import errno
@@ -375,50 +374,6 @@ def save_model(
     shutil.rmtree(old, ignore_errors=True)
     return path
 
-# %% ../../nbs/02_models/00_loading.ipynb #c039
-def add_lora(
-    model,  # causal language model
-    tokenizer=None,  # with it, the embeddings of its markers are trained too
-    r: int = 16,  # rank
-    alpha: float = 32,  # the correction is scaled by alpha/r
-    dropout: float = 0.0,  # on the input of the correction
-    target_modules="all-linear",  # as in PEFT
-    markers: Markers = MARKERS,  # whose rows are trained
-):  # PeftModel
-    "Put a LoRA adapter on `model`; raises ValueError when a marker is missing, or when there is an adapter already."
-    from peft import LoraConfig, get_peft_model
-
-    if hasattr(model, "peft_config"):
-        raise ValueError("the model has an adapter already: merge_lora(model) first")
-    if r < 1:
-        raise ValueError(f"r must be at least 1, got {r}")
-    rows = None
-    if tokenizer is not None:
-        ids = sorted(check_markers(tokenizer, model, markers).values())
-        names = {id(m): n.rsplit(".", 1)[-1] for n, m in model.named_modules()}
-        layers = [model.get_input_embeddings(), model.get_output_embeddings()]
-        tied = layers[0].weight is layers[1].weight
-        rows = {names[id(layer)]: ids for layer in layers[: 1 if tied else 2]}
-    config = LoraConfig(
-        r=r,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=target_modules,
-        task_type="CAUSAL_LM",
-        trainable_token_indices=rows,
-    )
-    with _quiet():
-        return get_peft_model(model, config)
-
-# %% ../../nbs/02_models/00_loading.ipynb #c040
-def merge_lora(
-    model,  # PeftModel
-):  # the base model with the correction added to its weights, on its own again
-    "Fold the adapter into the weights; raises ValueError when there is none, or when it has made weights that are not numbers."
-    if not hasattr(model, "peft_config"):
-        raise ValueError(f"{type(model).__name__} has no adapter to merge: add_lora(model, tokenizer) makes one")
-    return model.merge_and_unload(safe_merge=True)
-
 # %% ../../nbs/02_models/00_loading.ipynb #c045
 def nano_path(
     name: str = "reasoner",  # "reasoner", "critic" or "novice"
@@ -444,17 +399,3 @@ def _write_whole(path: Path, fill: Callable) -> Path:
         shutil.rmtree(path)
     os.replace(part, path)
     return path
-
-
-def load_weights(
-    model,  # adapted or not; changed in place
-    folder: Path,  # where its adapter, or the whole model, was saved
-) -> None:
-    "Put saved weights back into a live model: an adapter into its adapter, a full model into itself."
-    if hasattr(model, "peft_config"):
-        from peft import load_peft_weights, set_peft_model_state_dict
-
-        set_peft_model_state_dict(model, load_peft_weights(str(folder), device=str(model.device)))
-    else:
-        saved = type(model).from_pretrained(str(folder), dtype=model.dtype, use_safetensors=True)
-        model.load_state_dict(saved.state_dict())

@@ -19,7 +19,7 @@ from preflexor_lab.methods.self_reward import (
     SFTConfig,
     Workspace,
 )
-from ..models.loading import add_lora, merge_lora
+from ..models.adapters import add_lora, merge_lora
 from .schema import Recipe, StageSpec
 from .sources import in_bfloat16, open_model
 from preflexor_lab.recipes.stages import (

@@ -29,7 +29,8 @@ from ..models.local import LocalEngine
 from ..models.scoring import score_texts
 from ..nano.train import TEST_HOPS
 from .schema import Recipe, StageSpec
-from ..runs.folder import RunFolder, write_atomic
+from ..runs.folder import RunFolder
+from ..text.files import write_atomic
 from ..runs.ledger import CachedEngine
 from ..tasks.cloze import section_split, sections_of
 from ..tasks.evaluation import EvalResult, evaluate

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..methods.reflect import reflect, resample, response_at
-from ..models.loading import add_lora, load_model, merge_lora, small_model, train_tokenizer
+from ..models.adapters import add_lora, merge_lora
+from ..models.loading import load_model, small_model, train_tokenizer
 from .schema import Recipe, StageSpec
 from .sources import device, in_bfloat16, local_engine, open_model, reward_result
 from ..runs.folder import RunFolder, write_atomic

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['check_value', 'hints_of', 'Record', 'Question', 'Pair', 'Completion', 'Span', 'Certificate', 'Round', 'Trace',
-           'to_jsonl', 'from_jsonl', 'to_dataset', 'from_dataset']
+           'to_jsonl', 'from_jsonl', 'to_dataset', 'from_dataset', 'Reported']
 
 # %% ../../nbs/01_text/00_records.ipynb #c002
 import json
 import math
-import os
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
+
+from .files import write_atomic
 
 # %% ../../nbs/01_text/00_records.ipynb #c005
 def check_value(
@@ -246,7 +248,6 @@ def to_jsonl(
 ) -> Path:  # the path written
     "Write one JSON object a line, atomically; raises ValueError on something that is not a record or holds values JSON cannot."
     path = Path(path)
-    tmp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     lines = []
     for i, r in enumerate(records):
         if not isinstance(r, Record):
@@ -255,10 +256,7 @@ def to_jsonl(
             lines.append(json.dumps(r.to_dict(), ensure_ascii=False) + "\n")
         except TypeError as e:
             raise ValueError(f"to_jsonl: item {i} cannot be written as JSON ({e}); keep plain values in meta") from e
-    with open(tmp, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as f:
-        f.writelines(lines)
-    os.replace(tmp, path)
-    return path
+    return write_atomic(path, "".join(lines))
 
 # %% ../../nbs/01_text/00_records.ipynb #c035
 def from_jsonl(
@@ -311,3 +309,15 @@ def from_dataset(
         except ValueError as e:
             raise ValueError(f"row {i}: {e}") from e
     return out
+
+# %% ../../nbs/01_text/00_records.ipynb #c043
+class Reported(list):
+    "A list of examples with a `report`: counts of what was made, kept, and left out by reason."
+
+    def __init__(
+        self,
+        items: Iterable = (),  # what was kept
+        report: Mapping | None = None,  # counts by name
+    ):
+        super().__init__(items)
+        self.report = dict(report or {})

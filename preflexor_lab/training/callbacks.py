@@ -17,8 +17,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from ..models.loading import load_weights, save_model
-from ..runs.folder import write_atomic
+from ..models.adapters import load_weights
+from ..models.loading import save_model
+from ..text.files import write_atomic
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
