@@ -113,8 +113,8 @@ def _valid_group(rewards):
     "Rewards with NaN as 0, which of them are valid, and how many per group (P, 1); raises ValueError on the shape."
     if rewards.ndim != 2 or rewards.shape[1] < 2:
         raise ValueError(f"rewards must be (P, K) with at least 2 samples per prompt, got {tuple(rewards.shape)}")
-    valid = ~rewards.isnan()
-    return _widen(rewards).nan_to_num(), valid, valid.sum(1, keepdim=True)
+    r, valid = _widen(rewards), ~rewards.isnan()
+    return torch.where(valid, r, torch.zeros_like(r)), valid, valid.sum(1, keepdim=True)
 
 # %% ../../nbs/08_training/00_losses.ipynb #c040
 def rloo_advantages(
@@ -129,7 +129,7 @@ def rloo_advantages(
 def grpo_advantages(
     rewards: torch.Tensor,  # (P, K) K samples of each of P prompts; NaN where a sample has no reward
 ) -> torch.Tensor:  # (P, K) standardised rewards; 0 where there is no reward, or none to compare it with
-    """Group-relative advantages (GRPO, 2402.03300, section 4.1.2), with the sample standard deviation (K - 1).
+    """Group-relative advantages (GRPO, 2402.03300, section 4.1.2), with the sample standard deviation.
 
     Raises ValueError unless `rewards` is (P, K) with K at least 2."""
     r, valid, n = _valid_group(rewards)
