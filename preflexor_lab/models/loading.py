@@ -45,14 +45,15 @@ def model_source(
 # %% ../../nbs/02_models/00_loading.ipynb #c008
 @contextmanager
 def quiet_transformers():
-    "Without transformers' bar per file, and without PEFT's warning that it saves embeddings, which is intended here."
+    "Without transformers' bar per file, and without two warnings of PEFT that are of no use to a user."
     from transformers.utils import logging as hf
 
     shown = hf.is_progress_bar_enabled()
     hf.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*save_embedding_layers.*")
+            warnings.filterwarnings("ignore", message=".*save_embedding_layers.*")  # the markers' rows: intended
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # PEFT's own use of an old name
             yield
     finally:
         if shown:
@@ -84,7 +85,7 @@ def nano_path(
         raise ValueError(f"nano_path knows 'reasoner', 'critic' and 'novice', got {name!r}")
     path = Path(str(files("preflexor_lab"))) / "assets" / "nano" / name
     if not (path / "config.json").is_file():
-        remedy = f"reinstall the package, or run python -m preflexor_lab.nano.train --out {path.parent}"
+        remedy = "reinstall the package, or run `make nano` in a checkout"
         raise ValueError(f"the packaged {name} is not in {path}: {remedy}")
     return path
 
