@@ -54,8 +54,11 @@ nano: env        ## retrain the packaged reasoner, critic and novice from nothin
 readme: env      ## README.md from nbs/index.ipynb
 	$(BIN)/python .github/make_readme.py
 
-docs: env        ## the documentation site, in site/
-	$(BIN)/mkdocs build --quiet
+docs:            ## the documentation site, in site/ (needs the extra docs alone, and puts it into the environment)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	HF_HUB_OFFLINE= $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $$(sed -n 's/^docs_requirements *= *//p' settings.ini)
+	$(BIN)/python docs/build.py
+	@echo "site/index.html is ready; with search: $(BIN)/python -m http.server --directory site"
 
 clean:           ## remove the environment and build products (never your runs)
 	rm -rf $(VENV) build dist site _proc _docs *.egg-info

@@ -1,21 +1,27 @@
-"README.md from nbs/index.ipynb: cells that begin with `#| echo: false` show only their output."
+"README.md from nbs/index.ipynb, with its links seen from the root of the repository."
 
+import json
+import posixpath
+import re
 from pathlib import Path
 
-import nbformat
-from nbconvert import MarkdownExporter
+ROOT = Path(__file__).resolve().parent.parent
+LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s]+)\)")
 
-root = Path(__file__).resolve().parent.parent
+
+def from_root(link: str) -> str:
+    "A link of nbs/index.ipynb, as README.md writes it."
+    return posixpath.normpath(posixpath.join("nbs", link))
 
 
 def readme() -> str:
-    nb = nbformat.read(root / "nbs" / "index.ipynb", as_version=4)
-    for i, cell in enumerate(nb.cells):
-        if cell.cell_type == "code" and cell.source.startswith("#| echo: false"):
-            nb.cells[i] = nbformat.v4.new_markdown_cell(cell.outputs[0].data["text/markdown"])
-    text, _ = MarkdownExporter().from_notebook_node(nb)
-    return text.replace("```\nfrom ", "```python\nfrom ").strip() + "\n"
+    "The text of README.md; raises ValueError when the index has something other than prose."
+    cells = json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    if any(cell["cell_type"] != "markdown" for cell in cells):
+        raise ValueError("nbs/index.ipynb holds prose and code blocks only: README.md is made of it without running it")
+    text = "\n\n".join("".join(cell["source"]).strip() for cell in cells) + "\n"
+    return LINK.sub(lambda found: f"]({from_root(found[1])})", text)
 
 
 if __name__ == "__main__":
-    (root / "README.md").write_text(readme(), encoding="utf-8")
+    (ROOT / "README.md").write_text(readme(), encoding="utf-8")

@@ -53,10 +53,12 @@ def imports_of(source, room):
                 yield deeper if deeper in ORDER else path or alias.name
         elif isinstance(node, ast.Import):
             yield from (a.name.removeprefix("preflexor_lab.") for a in node.names if a.name.startswith("preflexor_lab"))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from modules_named(node.value)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\bimport ", node.value):
+            yield from modules_named(node.value)  # a program for another process
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
             first = node.args[0]
+            if isinstance(first, ast.Constant):
+                yield from modules_named(first.value)
             if isinstance(first, ast.JoinedStr) or (isinstance(first, ast.Constant) and first.value.startswith(".")):
                 yield f"computed at line {node.lineno}"
 

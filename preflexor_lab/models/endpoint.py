@@ -178,7 +178,7 @@ def _check_endpoint(url: str, api: str, **options: tuple[float, float]) -> None:
         if value < least:
             raise ValueError(f"{name} must be at least {least}; got {value}")
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #a180224f
 def _key_for(url: str, api_key: str | None) -> str:
     "The key given; else OPENAI_API_KEY, for OpenAI's own hosts only; else a word that servers without keys accept."
     official = (urlparse(url).hostname or "").endswith("openai.com")
@@ -272,16 +272,16 @@ def request(
     extra = {k: v for k, v in fields.items() if k not in _KNOWN}
     return {k: v for k, v in fields.items() if k in _KNOWN} | {"extra_body": extra}
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #c031
-_log = logging.getLogger(__name__)
-
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #6c8f443b
 def _client(engine: EndpointEngine):
     "A fresh asynchronous client, bound to the running event loop; retries are ours."
     import openai
 
     settings = {"base_url": engine.url, "api_key": engine.api_key, "organization": engine.organization}
     return openai.AsyncOpenAI(**settings, timeout=engine.timeout, max_retries=0)
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #f988007f
+_log = logging.getLogger(__name__)
 
 
 def _warn_when_alike(engine: EndpointEngine, rows: list[list[Completion]], params: GenerationParams) -> None:
@@ -297,7 +297,7 @@ def _warn_when_alike(engine: EndpointEngine, rows: list[list[Completion]], param
         params.temperature,
     )
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #c031
 def _check_reachable(engine: EndpointEngine, error: Exception, reason: str, attempt: int) -> None:
     "Raises EngineError when no server listens: after two tries, or after all when it has answered before."
     if type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout"):

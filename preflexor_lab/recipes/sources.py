@@ -27,7 +27,7 @@ from ..models.engine import EngineError
 from ..models.loading import load_model, load_tokenizer, nano_path
 from ..models.local import LocalEngine
 from ..models.scoring import score_texts
-from ..nano.train import TEST_HOPS
+from ..nano.measurement import TEST_HOPS
 from .schema import Recipe, StageSpec
 from ..runs.folder import RunFolder
 from ..text.files import write_atomic
