@@ -70,7 +70,7 @@ def truncated_probs(
         probs = probs.masked_fill(probs < floor, 0.0)
     return probs
 
-
+# %% ../../nbs/02_models/06_local.ipynb #8a2f2237
 def next_tokens(
     logits: torch.Tensor,  # (B, V) float32, as the model gave them
     uniforms: torch.Tensor | None,  # (B,) in [0, 1); None = greedy
@@ -425,25 +425,9 @@ def _rows(
             rows += [Row(i, s, ids, seeds[s], room) for s in range(1 if params.greedy else n)]
     return rows, failed
 
-
-def _complete(
-    engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool | None
-) -> list[list[Completion]]:
-    "Decode the rows of a call, batch by batch, the shortest prompts first, and put the completions in order."
-    rows, failed = _rows(engine, prompts, n, seed, params, special)
-    engine.decode(rows, params)
-    out = [failed.get(i, [None] * n) for i in range(len(prompts))]
-    for row in rows:
-        done = complete_row(engine.tokenizer, row, params, engine.eos, engine.engine_id)
-        if params.greedy:
-            out[row.index] = [replace(done, seed=sequence_seed(seed, prompts[row.index], s)) for s in range(n)]
-        else:
-            out[row.index][row.sample] = done
-    return out
-
-
+# %% ../../nbs/02_models/06_local.ipynb #30befcf7
 def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> None:
-    "Fill all rows in evaluation mode; stop strings are looked for in the tail of each row."
+    "Fill all rows, in evaluation mode."
     rows = sorted(rows, key=lambda r: (len(r.prompt), r.prompt))
     tail = 4 + max((len(s.encode()) for s in params.stop), default=0)
 
@@ -455,6 +439,22 @@ def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> N
         for at in range(0, len(rows), engine.batch_size):
             part, cache = rows[at : at + engine.batch_size], roomy_cache(core.config, min(params.max_new_tokens, 256))
             decode_batch(engine.forward, part, params, engine.eos, cache, device, stopped if params.stop else None)
+
+# %% ../../nbs/02_models/06_local.ipynb #49e5ccce
+def _complete(
+    engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool | None
+) -> list[list[Completion]]:
+    "Completions of a call, in the order of prompts and samples."
+    rows, failed = _rows(engine, prompts, n, seed, params, special)
+    engine.decode(rows, params)
+    out = [failed.get(i, [None] * n) for i in range(len(prompts))]
+    for row in rows:
+        done = complete_row(engine.tokenizer, row, params, engine.eos, engine.engine_id)
+        if params.greedy:
+            out[row.index] = [replace(done, seed=sequence_seed(seed, prompts[row.index], s)) for s in range(n)]
+        else:
+            out[row.index][row.sample] = done
+    return out
 
 # %% ../../nbs/02_models/06_local.ipynb #c069
 def generate_local_model(
