@@ -47,7 +47,7 @@ def error(status, message="says the server", **headers):
 
 @pytest.fixture(scope="module", autouse=True)
 def process(request, tmp_path_factory):
-    "`transformers serve` on the packaged reasoner, started at once, needed last; its process group is ended afterwards."
+    "`transformers serve` on the packaged reasoner, started at once, needed last; its process group is ended after."
     if not any("served" in item.fixturenames for item in request.session.items if item.module is request.module):
         yield None
         return
