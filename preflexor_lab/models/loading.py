@@ -380,6 +380,7 @@ def save_model(
 # %% ../../nbs/02_models/00_loading.ipynb #c045
 def _write_whole(path: Path, fill: Callable) -> Path:
     "Create or replace the folder `path` by `fill(partial)`, so that it is there completely or not at all."
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.mkdir()
         fill(part)
