@@ -46,7 +46,7 @@ def letters():
 def test_embed_reads_a_model_from_disk(corpus, nano):
     "A passage is nearest to itself, by a Hugging Face model that is on this disk."
     need("embed", "llama_index.embeddings.huggingface")
-    from preflexor_lab.retrieval import build_index
+    from preflexor_lab.corpus.index import build_index
 
     index = build_index(corpus, embed=f"huggingface:{nano}")
     for node in index.nodes:
@@ -58,7 +58,7 @@ def test_embed_reads_a_model_from_disk(corpus, nano):
 def test_vectors_are_kept_and_read_again(corpus, tmp_path, store, module):
     "Each store by name: the same answers when it is made, when it is read again, and from the store in memory."
     need("vectors", module, f"llama_index.vector_stores.{store}")
-    from preflexor_lab.retrieval import build_index
+    from preflexor_lab.corpus.index import build_index
 
     expected = [n.source for n in build_index(corpus, embed=letters()).retrieve("Silk is strong", 3)]
     assert expected[0] == "silk.txt"
@@ -85,8 +85,8 @@ def test_track_writes_what_a_trainer_logs(tmp_path, monkeypatch, nano, tracker):
     monkeypatch.chdir(tmp_path)
     kept.mkdir()
     need("track", tracker)  # trackio reads the environment when it is imported
-    from preflexor_lab.models import load_model, load_tokenizer
-    from preflexor_lab.sft import SFTConfig, SFTTrainer
+    from preflexor_lab.models.loading import load_model, load_tokenizer
+    from preflexor_lab.training.sft import SFTConfig, SFTTrainer
 
     args = SFTConfig(
         output_dir=str(tmp_path / "out"),

@@ -268,15 +268,27 @@ def join_sections(
     return f"{markers.start('thinking')}{thinking}{markers.end('thinking')}{critique}{answer}"
 
 # %% ../../nbs/01_text/01_markers.ipynb #c032
+class _SectionText(str):
+    "Text of the first section between two markers; an integer index gives the whole section of that number."
+
+    def __new__(cls, sections: list[str]):
+        self = super().__new__(cls, sections[0] if sections else "")
+        self.sections = tuple(sections) or ("",)
+        return self
+
+    def __getitem__(self, i):
+        return super().__getitem__(i) if isinstance(i, slice) else self.sections[i]
+
+
 def extract_text(
-    text: str,  # model output
+    response: str,  # model output
     thinking_start: str = THINK_START,  # marker before
     thinking_end: str = THINK_END,  # marker after
-) -> str:  # the text between, "" when a marker is missing
-    "The text between the first pair of two markers, without outer white space; `split_sections` reads more."
-    events = find_markers(text, ["it"], Markers({"it": (thinking_start, thinking_end)}))
-    outer, _, _ = pair_up([e[3] for e in events])
-    return text[events[outer[0][0]][1] : events[outer[0][1]][0]].strip() if outer else ""
+) -> str:  # the first section; `[i]` of it is the i-th; "" when both markers are missing
+    "The text between two markers, outer white space removed; with one of them alone, all that is on its side."
+    events = find_markers(response, ["it"], Markers({"it": (thinking_start, thinking_end)}))
+    where, loose, _ = section_spans(events, events, len(response))
+    return _SectionText([without(response, a, b, loose).strip() for _, a, b, _ in where])
 
 # %% ../../nbs/01_text/01_markers.ipynb #c035
 def answer_span(
