@@ -272,7 +272,7 @@ def number_grader(
     ok = got == want or (not integers and abs(got - want) <= Decimal("1e-6") * max(Decimal(1), abs(want)))
     return Certificate(float(ok), ok, reason="" if ok else f"answered {got}, expected {want}")
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c051
+# %% ../../nbs/05_tasks/01_graders.ipynb #c053
 def number_text(
     response: str,  # a whole completion
 ) -> str:  # '' when there is no number
@@ -280,7 +280,7 @@ def number_text(
     x = extract_number(split_sections(response).answer)
     return "" if x is None else format(x.normalize(), "f")
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c055
+# %% ../../nbs/05_tasks/01_graders.ipynb #c057
 _PLURALS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"))
 
 
@@ -299,7 +299,7 @@ def normalise(
             return text[: -len(ending)] + single
     return text[:-1] if len(text) > 3 and text.endswith("s") and text[-2] not in "sui" else text
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c059
+# %% ../../nbs/05_tasks/01_graders.ipynb #c061
 def exact_grader(
     item: Item,  # with the reference answer
     response: str,  # a whole completion
