@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..text.records import Certificate, Span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/02_arithmetic.ipynb #c005
 LENGTH, DEPTH, DIGITS, EXPONENT, BITS = (
@@ -290,14 +290,14 @@ class Arithmetic:
 
     def __init__(
         self,
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
     ):
         self.characters = characters
 
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "Passes when there is a step and all are right; neither prompt nor item is looked at."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,

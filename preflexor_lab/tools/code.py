@@ -23,7 +23,7 @@ from typing import Any
 
 from ..text.markers import answer_span
 from ..text.records import Certificate, Span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/06_python_code.ipynb #c005
 _FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.S)
@@ -290,14 +290,14 @@ class PythonCode:
         tests: Sequence | None = None,  # as `read_test` takes them; `item.meta['tests']` comes first
         seconds: float = 1.0,  # for one response; keep it below the limit of a `Limited` around it
         memory_mb: int = 256,  # of the process that runs the tests
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
     ):
         self.tests, self.seconds, self.memory_mb, self.characters = tests, seconds, memory_mb, characters
 
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "A test that cannot be used gives a failed grade. The prompt is not looked at."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,
@@ -310,9 +310,9 @@ class PythonCode:
         a, b = block_span(response, ("", "python", "py", "python3"))
         code = response[a:b]
         if not code.strip():
-            return refuse(response, "no code", a, b)
+            return zero_certificate(response, "no code", a, b)
         if broken := compile_error(code):
-            return refuse(response, broken[2], a + broken[0], a + broken[1])
+            return zero_certificate(response, broken[2], a + broken[0], a + broken[1])
         if not tests:
             return Certificate(1.0, True, (Span(a, b, 1.0, "it compiles"),), "it compiles")
         try:

@@ -16,7 +16,7 @@ from ..tasks.graders import SPLITS, Item, hash_split
 from ..text.markers import answer_span
 from ..text.records import Certificate, Span
 from .arithmetic import _RUN, Expression, ExpressionError, _trim, read_expression, shown
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c005
 _GIVEN = re.compile(r"[\[(:]\s*([0-9]+(?:[\s,]+[0-9]+)+)\s*(?:[\])]|$)|\buse\s+([0-9]+(?:[\s,]+[0-9]+)*)")
@@ -73,14 +73,14 @@ class Countdown:
         self,
         target: int | None = None,  # of every game; None: as the item or the prompt says
         exactly: bool = False,  # every number must be used
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
     ):
         self.target, self.exactly, self.characters = target, exactly, characters
 
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "The game comes from `item.meta` (numbers, target), else from the prompt; without one the grade failed."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,

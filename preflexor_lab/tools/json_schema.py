@@ -17,7 +17,7 @@ from typing import Any
 
 from ..text.records import Certificate, Span
 from .code import block_span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/07_json_schema.ipynb #c005
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -126,7 +126,7 @@ class JSONSchema:
     def __init__(
         self,
         schema: Mapping | bool | None = None,  # `item.meta['schema']` comes first
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
     ):
         self.schema, self.characters = schema, characters
 
@@ -137,7 +137,7 @@ class JSONSchema:
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "A missing or broken schema gives a failed grade. The prompt is not looked at."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,
@@ -151,7 +151,7 @@ class JSONSchema:
         try:
             value, places = read_json(response[a:b])
         except JSONError as e:
-            return refuse(response, f"no JSON: {e} at character {e.at}", a + e.at, min(b, a + e.at + 1))
+            return zero_certificate(response, f"no JSON: {e} at character {e.at}", a + e.at, min(b, a + e.at + 1))
         try:
             found = list(islice(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), VIOLATIONS))
         except (ImportError, MemoryError):

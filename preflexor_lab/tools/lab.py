@@ -12,7 +12,7 @@ from ..tasks import materials_lab as world
 from ..tasks.graders import Item
 from ..text.markers import THINK_END
 from ..text.records import Certificate, Span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/03_materials_lab.ipynb #c005
 class Lab:
@@ -20,7 +20,7 @@ class Lab:
 
     def __init__(
         self,
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         lines: bool = False,  # judge every step on its own; the score is the share that is right
     ):
         self.characters, self.lines = characters, lines
@@ -28,7 +28,7 @@ class Lab:
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "The item is only needed for its prompt."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,

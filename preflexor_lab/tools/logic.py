@@ -14,7 +14,7 @@ from typing import Any
 
 from ..text.markers import answer_span
 from ..text.records import Certificate, Span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/05_logic.ipynb #c005
 _SYMBOL = re.compile(r"\s*(?:(?P<op><->|<=>|->|=>|[~!¬&∧|∨^⊕→↔()])|(?P<name>[A-Za-z_]\w*))")
@@ -294,7 +294,7 @@ class Logic:
 
     def __init__(
         self,
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
     ):
         self.characters = characters
 
@@ -305,7 +305,7 @@ class Logic:
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "One span a rule (+1 kept, -1 broken), or one on the verdict. The prompt is not looked at."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,
@@ -333,7 +333,7 @@ class Logic:
             _VERDICT.finditer(response, a, b), key=lambda m: m.start(), default=None
         )
         if m is None:
-            return refuse(response, "no verdict: answer yes, no or unknown", a, b)
+            return zero_certificate(response, "no verdict: answer yes, no or unknown", a, b)
         said = "yes" if m[1] else "no" if m[2] else "unknown"
         why = (
             f"{want} is right"

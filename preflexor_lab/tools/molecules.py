@@ -15,7 +15,7 @@ from typing import Any
 
 from ..text.markers import split_sections
 from ..text.records import Certificate, Span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate
 
 # %% ../../nbs/06_tools/08_molecules.ipynb #c005
 def need_rdkit():
@@ -276,7 +276,7 @@ class Molecule:
         references: Mapping[str, str] | None = None,  # prompt -> SMILES, for calls without an item; else `item.answer`
         validity: float = 0.5,  # share of the score for being a molecule, when something else is required too
         longest: int = 1000,  # characters of a SMILES that is still read
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
     ):
         if match not in ("", "canonical", "inchi"):
             raise ValueError(f"Molecule: match={match!r}; use 'canonical', 'inchi' or ''")
@@ -351,19 +351,19 @@ class Molecule:
         except ValueError as e:
             return Certificate(0.0, False, error=f"molecule: {e}")
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,
             )
         if (where := find_smiles(response)) is None:
-            return refuse(
+            return zero_certificate(
                 response,
                 "no SMILES in the answer: write it alone on the last line, behind 'SMILES:' or in a ```smiles block",
             )
         a, b = where
         if b - a > self.longest:
-            return refuse(response, f"a SMILES of {b - a} characters is longer than the limit of {self.longest}", a, b)
+            return zero_certificate(response, f"a SMILES of {b - a} characters is longer than the limit of {self.longest}", a, b)
         mol, faults, grammar = parse_smiles(response[a:b])
         share = self.validity if targets or identity else 1.0
         if faults:

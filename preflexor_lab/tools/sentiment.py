@@ -27,7 +27,7 @@ from ..tasks.statistics import wilson
 from ..text.markers import split_sections
 from ..text.records import Certificate, Span
 from .certificates import response_offsets, token_rewards
-from .sandbox import TOO_LONG, refuse, rows_of
+from .sandbox import MAX_RESPONSE_CHARS, zero_certificate, batch_calls
 from .sandbox import certify as certificates
 
 # %% ../../nbs/06_tools/09_sentiment.ipynb #c005
@@ -95,7 +95,7 @@ class Sentiment:
         norm: str = "compound",  # or "length"
         bar: float = 0.525,  # score that passes
         with_prompt: bool = False,  # judge prompt and response together
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         words: int = 300,  # most words that are left out one by one
     ):
         for name, value, known in (
@@ -143,14 +143,14 @@ class Sentiment:
     def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
         "Certificate of the answer; a text that is too long, or empty, is refused with a score of 0."
         if len(response) > self.characters:
-            return refuse(
+            return zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,
             )
         said = response if self.with_prompt else split_sections(response).answer
         if not said.strip():
-            return refuse(response, "an empty answer has no sentiment")
+            return zero_certificate(response, "an empty answer has no sentiment")
         at, before = (0, prompt[-self.characters :]) if self.with_prompt else (response.rfind(said), "")
         text, sign = before + said, 1.0 if self.direction == "positive" else -1.0
         polarity, words = self._judge(text)
@@ -162,7 +162,7 @@ class Sentiment:
             ]
         else:
             if len(own) > self.words:
-                return refuse(
+                return zero_certificate(
                     response,
                     f"an answer of {len(own)} words is longer than the limit of {self.words} for leaving them out one by one",
                 )
@@ -253,7 +253,7 @@ class Classifier:
         bar: float = 0.5,  # score that must be exceeded to pass
         with_prompt: bool = False,  # judge prompt and response together
         window: int | None = None,  # tokens the model reads at once; None: its limit, at most 512
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         batch_size: int = 16,  # rows in one forward pass
         device=None,  # where to run; None: where the model is
     ):
@@ -412,16 +412,16 @@ def certify(
 ) -> list[Certificate]:
     "One certificate a response, computed in batches; an empty answer, or a response that is too long, scores 0 with its reason; raises ValueError when lengths differ."
     out, todo = [None] * len(responses), []
-    for i, (prompt, response, _) in enumerate(rows_of(prompts, responses, items)):
+    for i, (prompt, response, _) in enumerate(batch_calls(prompts, responses, items)):
         said = response if self.with_prompt or len(response) > self.characters else split_sections(response).answer
         if len(response) > self.characters:
-            out[i] = refuse(
+            out[i] = zero_certificate(
                 response,
                 f"a response of {len(response)} characters is longer than the limit of {self.characters}",
                 self.characters,
             )
         elif not said.strip():
-            out[i] = refuse(response, "an empty answer has no sentiment")
+            out[i] = zero_certificate(response, "an empty answer has no sentiment")
         else:
             before, clean = (
                 t.encode("utf-8", "replace").decode()
