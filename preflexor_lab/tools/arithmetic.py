@@ -59,7 +59,7 @@ def _tokenize(text: str) -> list[tuple[str, str, int, int]]:  # (kind, text, sta
         at = m.end()
     return [*tokens, ("end", "", len(text), len(text))]
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #ta82e020
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tf425598
 _BINARY = {"+": (1, operator.add), "-": (1, operator.sub), "*": (2, operator.mul), "/": (2, operator.truediv)}
 
 
@@ -69,35 +69,38 @@ class _Parser:
     def __init__(self, text: str):
         self.tokens, self.k, self.depth, self.numbers, self.operators = _tokenize(text), 0, 0, [], 0
 
-    def expression(self, level: int) -> Fraction:
-        "Everything that binds at least as tightly as `level`."
-        value = self.operand()
-        while (token := self.tokens[self.k])[1] in _BINARY and _BINARY[token[1]][0] >= level:
-            op, at = token[1], token[2]
-            self.k, self.operators = self.k + 1, self.operators + 1
-            right = self.expression(_BINARY[op][0] + 1)
-            if op == "/" and right == 0:
-                raise ExpressionError("division by zero", at)
-            value = self.fit(_BINARY[op][1](value, right), at)
-        return value
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t520991b
+@patch
+def fit(self: _Parser, value: Fraction, at: int) -> Fraction:
+    "The value, unless it is too large."
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_VALUE_BITS:
+        raise ExpressionError(f"a value with more than {MAX_VALUE_BITS} bits", at)
+    return value
 
-    def fit(self, value: Fraction, at: int) -> Fraction:
-        "The value, unless it is too large."
-        if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_VALUE_BITS:
-            raise ExpressionError(f"a value with more than {MAX_VALUE_BITS} bits", at)
-        return value
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t0588049
+@patch
+def power(self: _Parser, base: Fraction, exponent: Fraction, at: int) -> Fraction:
+    "A power with a small whole exponent."
+    if exponent.denominator != 1:
+        raise ExpressionError("an exponent that is not a whole number", at)
+    if abs(exponent) > MAX_EXPONENT:
+        raise ExpressionError(f"an exponent beyond {MAX_EXPONENT}", at)
+    if base == 0 and exponent < 0:
+        raise ExpressionError("division by zero", at)
+    return self.fit(base ** int(exponent), at)
 
-    def power(self, base: Fraction, exponent: Fraction, at: int) -> Fraction:
-        "A power with a small whole exponent."
-        if exponent.denominator != 1:
-            raise ExpressionError("an exponent that is not a whole number", at)
-        if abs(exponent) > MAX_EXPONENT:
-            raise ExpressionError(f"an exponent beyond {MAX_EXPONENT}", at)
-        if base == 0 and exponent < 0:
-            raise ExpressionError("division by zero", at)
-        return self.fit(base ** int(exponent), at)
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tf880bb8
+@patch
+def number(self: _Parser, token: tuple) -> Fraction:
+    "A number with its place."
+    _, text, start, end = token
+    if len(text) > MAX_NUMBER_DIGITS:
+        raise ExpressionError(f"a number of more than {MAX_NUMBER_DIGITS} digits", start)
+    value = Fraction(text.replace(",", ""))
+    self.numbers.append((value, start, end))
+    return value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #t1ebf964
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t8371f4b
 @patch
 def operand(self: _Parser) -> Fraction:
     "A number or a group, with its signs, percent marks and exponent."
@@ -118,18 +121,21 @@ def operand(self: _Parser) -> Fraction:
         value = self.power(value, self.operand(), at)
     return sign * value
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tdf5db33
 @patch
-def number(self: _Parser, token: tuple) -> Fraction:
-    "A number with its place."
-    _, text, start, end = token
-    if len(text) > MAX_NUMBER_DIGITS:
-        raise ExpressionError(f"a number of more than {MAX_NUMBER_DIGITS} digits", start)
-    value = Fraction(text.replace(",", ""))
-    self.numbers.append((value, start, end))
+def expression(self: _Parser, level: int) -> Fraction:
+    "Everything that binds at least as tightly as `level`."
+    value = self.operand()
+    while (token := self.tokens[self.k])[1] in _BINARY and _BINARY[token[1]][0] >= level:
+        op, at = token[1], token[2]
+        self.k, self.operators = self.k + 1, self.operators + 1
+        right = self.expression(_BINARY[op][0] + 1)
+        if op == "/" and right == 0:
+            raise ExpressionError("division by zero", at)
+        value = self.fit(_BINARY[op][1](value, right), at)
     return value
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t9b587ea
 @patch
 def group(self: _Parser, start: int) -> Fraction:
     "What stands between parentheses; `start` is where they were opened."
@@ -145,7 +151,7 @@ def group(self: _Parser, start: int) -> Fraction:
     self.k, self.depth = self.k + 1, self.depth - 1
     return value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #tbbb7d56
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t9fec092
 @dataclass(frozen=True)
 class Expression:
     "An expression that was read."
@@ -154,7 +160,7 @@ class Expression:
     numbers: tuple[tuple[Fraction, int, int], ...]  # (value, start, end) of each number in it
     operators: int  # how many binary operators
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t638f9fd
 def read_expression(
     text: str,  # numbers, operators, parentheses
 ) -> Expression:
@@ -177,7 +183,7 @@ def format_value(
     d = Context(prec=12).divide(Decimal(x.numerator), Decimal(x.denominator))
     return format(d.normalize(), "f") if abs(d) < 10**12 and Fraction(d) == x else f"{d:.6g}"
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #t53f4ba8
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t80f1458
 _LITERAL = re.compile(r"\s*[-−]?\s*[$€£]?\s*[0-9,]*(?:\.([0-9]+))?\s*(%?)\s*")
 
 
@@ -190,7 +196,7 @@ def _agrees(left: Fraction, right: Fraction, text: str) -> bool:
         return False
     return abs(left - right) <= Fraction(1, 2 * 10 ** (len(m[1]) + 2 * len(m[2])))
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t3cc7c2e
 def claim_error(
     left: str,  # text before the equals sign
     right: str,  # text behind it
@@ -206,7 +212,7 @@ def claim_error(
         return ""
     return f"{' '.join(left.split())[:60]} is {format_value(values[0])}, not {' '.join(right.split())[:60]}"
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #t265f344
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tfae8c17
 _MARK = re.compile(r"<<([^<>]*)>>")
 
 
@@ -219,7 +225,7 @@ class Step:
     error: str  # "" when it is right, else what is wrong
     marked: bool = False  # between << and >>
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t4e84c22
 def _marked_steps(text: str) -> list[Step]:
     "The steps between << and >>."
     steps = []
@@ -234,7 +240,7 @@ def _marked_steps(text: str) -> list[Step]:
         steps.append(Step(m.start(1), m.end(1), error, True))
     return steps
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #t72ec238
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tb281085
 _RUN = re.compile(r"(?:[0-9 \t+\-*/^()%$€£×÷−·=]|\.(?=[0-9])|,(?=[0-9]{3}(?![0-9]))|(?<=[0-9) ])x(?= ?[0-9(.$]))+")
 
 
@@ -244,7 +250,7 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     begin = start + len(part) - len(part.lstrip())
     return begin, max(begin, start + len(part.rstrip()))
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tf52e4da
 def _own_start(text: str, start: int, end: int) -> tuple[int, int] | None:
     "The first part of a run without a bullet before it; None when its first sign or number belongs to a word."
     before = text[:start].rstrip(" \t")
@@ -257,7 +263,7 @@ def _own_start(text: str, start: int, end: int) -> tuple[int, int] | None:
         return (start, end) if sign and not glued else None
     return None if glued else (start, end)
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t76470e0
 def _left_side(text: str, start: int, end: int, first: bool) -> tuple[int, int] | None:
     "The part of a stretch before `=` that can be read, from the back; None when it belongs to something else."
     start, end = _trim(text, start, end)
@@ -286,7 +292,7 @@ def _right_side(text: str, start: int, end: int) -> tuple[int, int] | None:
         return None  # 1 1/2, 80 000: read by people in more than one way
     return start, end
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #ta842e5a
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t5640cd1
 def _plain_steps(text: str) -> list[Step]:
     "The steps outside of marks."
     steps = []
@@ -312,7 +318,7 @@ def _plain_steps(text: str) -> list[Step]:
                 steps.append(Step(left[0], right[1], "" if _agrees(x.value, y.value, said) else wrong))
     return steps
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t7d1031a
 def find_steps(
     text: str,  # a response
 ) -> list[Step]:  # in order of appearance
@@ -320,7 +326,7 @@ def find_steps(
     unmarked = _MARK.sub(lambda m: "\0" * len(m[0]), text)
     return sorted(_marked_steps(text) + _plain_steps(unmarked), key=lambda step: step.start)
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #taa808c6
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t4a98d00
 class Arithmetic:
     "Tool: every arithmetic step of a response, +1 or -1; the score is the share of different steps that are right."
 
@@ -330,23 +336,25 @@ class Arithmetic:
     ):
         self.characters = characters
 
-    def __call__(
-        self,
-        prompt: str,  # not looked at
-        response: str,  # text that is judged
-        item: Any = None,  # not looked at
-    ) -> Certificate:
-        "Passes when there is a step and all are right; the score is 0 without a step."
-        if too_long := reject_long_response(response, self.characters):
-            return too_long
-        spans, seen = [], set()
-        for step in find_steps(response):
-            text = "".join(response[step.start : step.end].split())
-            if text not in seen:
-                seen.add(text)
-                spans.append(Span(step.start, step.end, -1.0 if step.error else 1.0, step.error or "right"))
-        if not spans:
-            return Certificate(0.0, False, reason="no steps")
-        wrong = [s for s in spans if s.value < 0]
-        reason = wrong[0].reason if wrong else f"{len(spans)} steps are right"
-        return Certificate(1 - len(wrong) / len(spans), not wrong, tuple(spans), reason)
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #t506286d
+@patch
+def __call__(
+    self: Arithmetic,
+    prompt: str,  # not looked at
+    response: str,  # text that is judged
+    item: Any = None,  # not looked at
+) -> Certificate:
+    "Passes when there is a step and all are right; the score is 0 without a step."
+    if too_long := reject_long_response(response, self.characters):
+        return too_long
+    spans, seen = [], set()
+    for step in find_steps(response):
+        text = "".join(response[step.start : step.end].split())
+        if text not in seen:
+            seen.add(text)
+            spans.append(Span(step.start, step.end, -1.0 if step.error else 1.0, step.error or "right"))
+    if not spans:
+        return Certificate(0.0, False, reason="no steps")
+    wrong = [s for s in spans if s.value < 0]
+    reason = wrong[0].reason if wrong else f"{len(spans)} steps are right"
+    return Certificate(1 - len(wrong) / len(spans), not wrong, tuple(spans), reason)

@@ -50,7 +50,7 @@ def _written_by(
         last, shown = end, text
     return offsets
 
-# %% ../../nbs/06_tools/01_certificates.ipynb #tfff1247
+# %% ../../nbs/06_tools/01_certificates.ipynb #teb0d6ce
 def _stretches(
     read,  # (first token, one past the last) -> text
     begin: int,  # tokens of context at the front
@@ -68,7 +68,7 @@ def _stretches(
         context = k - 1
     return text, offsets
 
-
+# %% ../../nbs/06_tools/01_certificates.ipynb #td114ab6
 def sampled_offsets(
     tokenizer,  # any tokenizer, fast or slow
     ids: Sequence[int],  # token ids as they were sampled
@@ -94,13 +94,13 @@ def sampled_offsets(
         )
     return [(min(s, len(text)), min(e, len(text))) for s, e in offsets]
 
-# %% ../../nbs/06_tools/01_certificates.ipynb #tbcad25c
+# %% ../../nbs/06_tools/01_certificates.ipynb #t431e6a2
 def _tokens_of(span: Span, offsets) -> list[int]:
     "Tokens that share a character with the span; for an empty span, or one between tokens, the last token before it."
     hit = [t for t, (a, b) in enumerate(offsets) if a < span.end and span.start < b]
     return hit or [max((t for t, (a, b) in enumerate(offsets) if b <= span.start and b > a), default=0)]
 
-
+# %% ../../nbs/06_tools/01_certificates.ipynb #ta488a81
 def token_rewards(
     cert: Certificate,  # verdict on the response
     offsets: Sequence[tuple[int, int]],  # (start, end) of each of its tokens
@@ -127,7 +127,7 @@ def token_rewards(
                 rewards[t] += span.value / len(hit) / len(cert.spans)
     return rewards
 
-# %% ../../nbs/06_tools/01_certificates.ipynb #t7503ef9
+# %% ../../nbs/06_tools/01_certificates.ipynb #tefa1203
 def _html_piece(text: str, value: float, note: str) -> str:
     if not value and not note:
         return escape_html(text)
@@ -136,14 +136,14 @@ def _html_piece(text: str, value: float, note: str) -> str:
     style = f"background:{colour};border-radius:2px"
     return f'<span style="{style}" title="{escape_html(note)}">{escape_html(text)}</span>'
 
-
+# %% ../../nbs/06_tools/01_certificates.ipynb #tddbeafc
 def _ansi_piece(text: str, value: float) -> str:
     if not value:
         return printable(text)
     code = ("1;" if abs(value) > 0.5 else "") + ("32" if value > 0 else "31")
     return f"\033[{code}m{printable(text)}\033[0m"
 
-
+# %% ../../nbs/06_tools/01_certificates.ipynb #t880d303
 @dataclass(frozen=True)
 class HeatMap:
     "A response in coloured pieces; `_repr_html_` for a notebook, `str()` for a terminal."

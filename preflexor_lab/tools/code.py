@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_tests', 'PythonCode']
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #td7a283d
+# %% ../../nbs/06_tools/06_python_code.ipynb #t5bd3117
 import ast
 import marshal
 import os
@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from fastcore.basics import patch
 from ..text.markers import answer_span
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
@@ -53,7 +54,7 @@ def line_spans(
         at = end + (2 if code[end : end + 2] == "\r\n" else 1)
     return spans
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #tb7f592b
+# %% ../../nbs/06_tools/06_python_code.ipynb #tcb697e0
 def _offset(code: str, line: int, column: int) -> int:
     "Character of a line and a column, both counted from one."
     lines = line_spans(code)
@@ -61,7 +62,7 @@ def _offset(code: str, line: int, column: int) -> int:
     begin = max(code.rfind("\n", 0, start), code.rfind("\r", 0, start)) + 1
     return min(begin + column - 1, end)
 
-
+# %% ../../nbs/06_tools/06_python_code.ipynb #t94184db
 def compile_error(
     code: str,  # a program
 ) -> tuple[int, int, str] | None:  # (start, end, message) of the mistake; None when it compiles
@@ -268,7 +269,7 @@ def _run_process(
         raise RuntimeError(f"the process for the tests {how}")
     return output.decode("ascii", "replace"), ended, code
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #td868ad7
+# %% ../../nbs/06_tools/06_python_code.ipynb #tbc234e1
 def _end_reason(code: int, seconds: float) -> str:
     "Why a process ended, from its exit code."
     if -code in (signal.SIGALRM, signal.SIGXCPU):
@@ -277,7 +278,7 @@ def _end_reason(code: int, seconds: float) -> str:
         return f"it was killed by {signal.Signals(-code).name}"
     return f"it ended the process with exit code {code}" if code else "it ended the process"
 
-
+# %% ../../nbs/06_tools/06_python_code.ipynb #t59fa3b5
 def run_tests(
     code: str,  # a program that compiles
     tests: Sequence[tuple],  # ('value', expression, expected) or ('run', statements), as `read_test` gives them
@@ -296,7 +297,20 @@ def run_tests(
     ]
     return results, ended or _end_reason(exit_code, seconds)
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #tf16ea97
+# %% ../../nbs/06_tools/06_python_code.ipynb #t8f7948e
+def _read_equality(body: list) -> tuple | None:
+    "('value', expression, expected) of statements `assert expression == literal`; None for any others."
+    if len(body) != 1 or not isinstance(body[0], ast.Assert) or not isinstance(body[0].test, ast.Compare):
+        return None
+    claim = body[0].test
+    if len(claim.ops) != 1 or not isinstance(claim.ops[0], ast.Eq):
+        return None
+    try:
+        return "value", ast.unparse(claim.left), ast.literal_eval(claim.comparators[0])
+    except ValueError:
+        return None  # the right side is no literal
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #t4e85444
 def read_test(
     test,  # 'assert f(2) == 4', other statements, or a pair (call, expected value)
 ) -> tuple:  # ('value', expression, expected) or ('run', statements)
@@ -317,26 +331,13 @@ def read_test(
             "write 'assert f(2) == 4' or a pair of a call and a plain value"
         ) from None
 
-
-def _read_equality(body: list) -> tuple | None:
-    "('value', expression, expected) of statements `assert expression == literal`; None for any others."
-    if len(body) != 1 or not isinstance(body[0], ast.Assert) or not isinstance(body[0].test, ast.Compare):
-        return None
-    claim = body[0].test
-    if len(claim.ops) != 1 or not isinstance(claim.ops[0], ast.Eq):
-        return None
-    try:
-        return "value", ast.unparse(claim.left), ast.literal_eval(claim.comparators[0])
-    except ValueError:
-        return None  # the right side is no literal
-
-# %% ../../nbs/06_tools/06_python_code.ipynb #t04b7ad3
+# %% ../../nbs/06_tools/06_python_code.ipynb #t94455f5
 def _definitions(code: str) -> dict[str, int]:
     "Line of each function and class at the top."
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {node.name: node.lineno for node in ast.parse(code).body if isinstance(node, kinds)}
 
-
+# %% ../../nbs/06_tools/06_python_code.ipynb #tdad41f6
 def _test_spans(
     code: str,  # the program
     tests: Sequence[tuple],  # as `read_test` gives them
@@ -358,7 +359,7 @@ def _test_spans(
         spans.append(Span(start, end, 1.0 if ok else -1.0, reason))
     return spans
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #t2a6bc80
+# %% ../../nbs/06_tools/06_python_code.ipynb #t38da6c4
 class PythonCode:
     "Tool: does the code of a response compile, and which share of the tests does it pass?"
 
@@ -371,33 +372,35 @@ class PythonCode:
     ):
         self.tests, self.seconds, self.memory_mb, self.characters = tests, seconds, memory_mb, characters
 
-    def __call__(
-        self,
-        prompt: str,  # not looked at
-        response: str,  # text that is judged
-        item: Any = None,  # `meta['tests']` goes before the tool's own tests
-    ) -> Certificate:
-        "One span per test, or one for a program that does not compile."
-        if too_long := reject_long_response(response, self.characters):
-            return too_long
-        given = (getattr(item, "meta", None) or {}).get("tests", self.tests)
-        try:
-            tests = [read_test(test) for test in given or ()]
-        except ValueError as e:
-            return Certificate(0.0, False, error=f"code: {e}")
-        a, b = block_span(response, ("", "python", "py", "python3"))
-        code = response[a:b]
-        if not code.strip():
-            return zero_certificate(response, "no code", a, b)
-        if broken := compile_error(code):
-            return zero_certificate(response, broken[2], a + broken[0], a + broken[1])
-        if not tests:
-            return Certificate(1.0, True, (Span(a, b, 1.0, "it compiles"),), "it compiles")
-        try:
-            results, ended = run_tests(code, tests, self.seconds, self.memory_mb)
-        except RuntimeError as e:
-            return Certificate(0.0, False, error=f"code: {e}")
-        spans = [Span(a + s.start, a + s.end, s.value, s.reason) for s in _test_spans(code, tests, results, ended)]
-        wrong = [s.reason for s in spans if s.value < 0]
-        reason = wrong[0] if wrong else f"{len(spans)} tests pass"
-        return Certificate((len(spans) - len(wrong)) / len(spans), not wrong, tuple(spans), reason)
+# %% ../../nbs/06_tools/06_python_code.ipynb #t89f06c9
+@patch
+def __call__(
+    self: PythonCode,
+    prompt: str,  # not looked at
+    response: str,  # text that is judged
+    item: Any = None,  # `meta['tests']` goes before the tool's own tests
+) -> Certificate:
+    "One span per test, or one for a program that does not compile."
+    if too_long := reject_long_response(response, self.characters):
+        return too_long
+    given = (getattr(item, "meta", None) or {}).get("tests", self.tests)
+    try:
+        tests = [read_test(test) for test in given or ()]
+    except ValueError as e:
+        return Certificate(0.0, False, error=f"code: {e}")
+    a, b = block_span(response, ("", "python", "py", "python3"))
+    code = response[a:b]
+    if not code.strip():
+        return zero_certificate(response, "no code", a, b)
+    if broken := compile_error(code):
+        return zero_certificate(response, broken[2], a + broken[0], a + broken[1])
+    if not tests:
+        return Certificate(1.0, True, (Span(a, b, 1.0, "it compiles"),), "it compiles")
+    try:
+        results, ended = run_tests(code, tests, self.seconds, self.memory_mb)
+    except RuntimeError as e:
+        return Certificate(0.0, False, error=f"code: {e}")
+    spans = [Span(a + s.start, a + s.end, s.value, s.reason) for s in _test_spans(code, tests, results, ended)]
+    wrong = [s.reason for s in spans if s.value < 0]
+    reason = wrong[0] if wrong else f"{len(spans)} tests pass"
+    return Certificate((len(spans) - len(wrong)) / len(spans), not wrong, tuple(spans), reason)

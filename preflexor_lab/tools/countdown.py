@@ -43,7 +43,7 @@ def read_game(
         )
     return numbers, target
 
-# %% ../../nbs/06_tools/04_countdown.ipynb #t66da187
+# %% ../../nbs/06_tools/04_countdown.ipynb #tcfd0a60
 class RuleViolation(Exception):
     "A broken rule of the game; `result` is (score, start, end, reason)."
 
@@ -57,7 +57,7 @@ class RuleViolation(Exception):
         super().__init__(reason)
         self.result = (score, start, end, reason)
 
-
+# %% ../../nbs/06_tools/04_countdown.ipynb #te877862
 def _take_numbers(pool: list[Fraction], found: Expression, start: int):
     "Take the numbers of an expression that begins at `start` out of the pool; raises RuleViolation."
     given = list(pool)
@@ -102,7 +102,7 @@ def _find_claims(
         raise RuleViolation(0.0, a, b, "there is no expression in the answer")
     return claims if len(claims) > 1 and all("=" in text for _, text in claims) else claims[-1:]
 
-# %% ../../nbs/06_tools/04_countdown.ipynb #te8d4bb6
+# %% ../../nbs/06_tools/04_countdown.ipynb #t401d90c
 class Countdown:
     "Tool: is the target reached from the given numbers? The span is the mistake, or the solution."
 
@@ -114,20 +114,22 @@ class Countdown:
     ):
         self.target, self.exactly, self.characters = target, exactly, characters
 
-    def game(
-        self,
-        prompt: str,  # read when the item has no numbers
-        item: Any = None,  # `meta` may have numbers and target
-    ) -> tuple[list[int], int]:  # numbers, target
-        "The game that is played; raises ValueError when there is none, or when it is not this tool's."
-        meta = getattr(item, "meta", None) or {}
-        if "numbers" in meta:
-            numbers, target = meta["numbers"], meta.get("target", self.target)
-        else:
-            numbers, target = read_game(prompt, self.target)
-        if self.target is not None and target != self.target:
-            raise ValueError(f"the item asks for {target}, this tool for {self.target}")
-        return numbers, target
+# %% ../../nbs/06_tools/04_countdown.ipynb #tcdf9aaa
+@patch
+def game(
+    self: Countdown,
+    prompt: str,  # read when the item has no numbers
+    item: Any = None,  # `meta` may have numbers and target
+) -> tuple[list[int], int]:  # numbers, target
+    "The game that is played; raises ValueError when there is none, or when it is not this tool's."
+    meta = getattr(item, "meta", None) or {}
+    if "numbers" in meta:
+        numbers, target = meta["numbers"], meta.get("target", self.target)
+    else:
+        numbers, target = read_game(prompt, self.target)
+    if self.target is not None and target != self.target:
+        raise ValueError(f"the item asks for {target}, this tool for {self.target}")
+    return numbers, target
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #ta766154
 @patch
@@ -209,7 +211,7 @@ def _random_solution(
         pool.append((value, f"( {a} {op} {b} )"))
     return pool[0][0], pool[0][1][2:-2], steps
 
-# %% ../../nbs/06_tools/04_countdown.ipynb #t130a2b7
+# %% ../../nbs/06_tools/04_countdown.ipynb #tde630fa
 def _game_item(given: Sequence[int], solution: tuple[int, str, list[str]]) -> Item:
     "An item with its identity, which does not depend on the order of the numbers."
     target, expression, steps = solution
@@ -226,7 +228,7 @@ def _game_item(given: Sequence[int], solution: tuple[int, str, list[str]]) -> It
         meta=dict(numbers=list(given), target=target),
     )
 
-
+# %% ../../nbs/06_tools/04_countdown.ipynb #tebade3e
 def countdown_items(
     n: int,  # how many
     seed: int = 0,  # of the draw

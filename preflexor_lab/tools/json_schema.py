@@ -35,7 +35,7 @@ class JSONError(ValueError):
         super().__init__(message)
         self.at = at
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t27a0ed9
+# %% ../../nbs/06_tools/07_json_schema.ipynb #t043faad
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LITERALS = {"true": True, "false": False, "null": None}
@@ -51,30 +51,46 @@ class _Parser:
         "The first character behind white space."
         return _SPACE.match(self.text, at).end()
 
-    def string(self, at: int) -> tuple[str, int]:
-        "A string that begins at `at`, and where it ends."
-        try:
-            return scanstring(self.text, at + 1, True)
-        except JSONDecodeError as e:
-            raise JSONError(e.msg.lower(), min(e.pos, len(self.text))) from None
+# %% ../../nbs/06_tools/07_json_schema.ipynb #tff2b86e
+@patch
+def string(self: _Parser, at: int) -> tuple[str, int]:
+    "A string that begins at `at`, and where it ends."
+    try:
+        return scanstring(self.text, at + 1, True)
+    except JSONDecodeError as e:
+        raise JSONError(e.msg.lower(), min(e.pos, len(self.text))) from None
 
-    def scalar(self, at: int) -> tuple[Any, int]:
-        "A literal or a number, and where it ends."
-        for word, meaning in _LITERALS.items():
-            if self.text.startswith(word, at):
-                return meaning, at + len(word)
-        m = _NUMBER.match(self.text, at)
-        if not m:
-            char = self.text[at : at + 1]
-            raise JSONError(f"{char!r} begins no JSON value" if char else "a value is missing", at)
-        if len(m[0]) > MAX_JSON_DIGITS:
-            raise JSONError(f"a number of more than {MAX_JSON_DIGITS} digits", at)
-        number = float(m[0]) if m[1] or m[2] else int(m[0])
-        if not math.isfinite(number):
-            raise JSONError("a number that is too large", at)
-        return number, m.end()
+# %% ../../nbs/06_tools/07_json_schema.ipynb #t615848f
+@patch
+def scalar(self: _Parser, at: int) -> tuple[Any, int]:
+    "A literal or a number, and where it ends."
+    for word, meaning in _LITERALS.items():
+        if self.text.startswith(word, at):
+            return meaning, at + len(word)
+    m = _NUMBER.match(self.text, at)
+    if not m:
+        char = self.text[at : at + 1]
+        raise JSONError(f"{char!r} begins no JSON value" if char else "a value is missing", at)
+    if len(m[0]) > MAX_JSON_DIGITS:
+        raise JSONError(f"a number of more than {MAX_JSON_DIGITS} digits", at)
+    number = float(m[0]) if m[1] or m[2] else int(m[0])
+    if not math.isfinite(number):
+        raise JSONError("a number that is too large", at)
+    return number, m.end()
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t205af74
+# %% ../../nbs/06_tools/07_json_schema.ipynb #t2d8b88a
+@patch
+def key(self: _Parser, at: int) -> tuple[str, int]:
+    "A key, and where its value begins."
+    if self.text[at : at + 1] != '"':
+        raise JSONError("a key in double quotes is missing", at)
+    name, at = self.string(at)
+    at = self.skip(at)
+    if self.text[at : at + 1] != ":":
+        raise JSONError("a colon is missing", at)
+    return name, at + 1
+
+# %% ../../nbs/06_tools/07_json_schema.ipynb #tbc727b6
 @patch
 def value(self: _Parser, at: int, path: tuple) -> tuple[Any, int]:
     "Any value with its place, and where it ends."
@@ -91,7 +107,7 @@ def value(self: _Parser, at: int, path: tuple) -> tuple[Any, int]:
     self.places[path] = (at, end)
     return found, end
 
-
+# %% ../../nbs/06_tools/07_json_schema.ipynb #t900d989
 @patch
 def container(self: _Parser, at: int, path: tuple) -> tuple[dict | list, int]:
     "An object or an array, and where it ends."
@@ -113,18 +129,6 @@ def container(self: _Parser, at: int, path: tuple) -> tuple[dict | list, int]:
         if char != ",":
             raise JSONError(f"a comma or {close} is missing", at)
         at = self.skip(at + 1)
-
-
-@patch
-def key(self: _Parser, at: int) -> tuple[str, int]:
-    "A key, and where its value begins."
-    if self.text[at : at + 1] != '"':
-        raise JSONError("a key in double quotes is missing", at)
-    name, at = self.string(at)
-    at = self.skip(at)
-    if self.text[at : at + 1] != ":":
-        raise JSONError("a colon is missing", at)
-    return name, at + 1
 
 # %% ../../nbs/06_tools/07_json_schema.ipynb #tdb49b10
 def read_json(
@@ -174,7 +178,7 @@ def _violations(
         spans.append(Span(at + start, at + end, -1.0, f"{path}: {' '.join(e.message.split())[:160]}"))
     return sorted(spans, key=lambda span: (span.start, span.end))
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t663c624
+# %% ../../nbs/06_tools/07_json_schema.ipynb #t7019932
 class JSONSchema:
     "Tool: is the answer JSON, and does it fit the schema? The score is 1/(1 + violations), 0 for what is no JSON."
 
@@ -189,31 +193,33 @@ class JSONSchema:
         "Import jsonschema, and read the tool's own schema, before any clock runs."
         _validator(json.dumps(True if self.schema is None else self.schema, sort_keys=True))
 
-    def __call__(
-        self,
-        prompt: str,  # not looked at
-        response: str,  # text that is judged
-        item: Any = None,  # `meta['schema']` goes before the tool's own schema
-    ) -> Certificate:
-        "One span per violation; failed without a schema that can be used."
-        if too_long := reject_long_response(response, self.characters):
-            return too_long
-        schema = (getattr(item, "meta", None) or {}).get("schema", self.schema)
-        if schema is None:
-            message = "json: there is no schema; give JSONSchema(schema) or an item with meta['schema']"
-            return Certificate(0.0, False, error=message)
-        a, b = block_span(response, ("", "json"))
-        try:
-            value, places = read_json(response[a:b])
-        except JSONError as e:
-            return zero_certificate(response, f"no JSON: {e} at character {e.at}", a + e.at, min(b, a + e.at + 1))
-        try:
-            spans = _violations(schema, value, places, a)
-        except (ImportError, MemoryError):
-            raise
-        except Exception as e:  # SchemaError, re.error, a reference that leads nowhere or in circles
-            message = f"json: the schema cannot be used ({type(e).__name__}: {str(e)[:200]})"
-            return Certificate(0.0, False, error=message)
-        if not spans:
-            return Certificate(1.0, True, (Span(a, b, 1.0, "it fits the schema"),), "it fits the schema")
-        return Certificate(1 / (1 + len(spans)), False, tuple(spans), spans[0].reason)
+# %% ../../nbs/06_tools/07_json_schema.ipynb #t16b5963
+@patch
+def __call__(
+    self: JSONSchema,
+    prompt: str,  # not looked at
+    response: str,  # text that is judged
+    item: Any = None,  # `meta['schema']` goes before the tool's own schema
+) -> Certificate:
+    "One span per violation; failed without a schema that can be used."
+    if too_long := reject_long_response(response, self.characters):
+        return too_long
+    schema = (getattr(item, "meta", None) or {}).get("schema", self.schema)
+    if schema is None:
+        message = "json: there is no schema; give JSONSchema(schema) or an item with meta['schema']"
+        return Certificate(0.0, False, error=message)
+    a, b = block_span(response, ("", "json"))
+    try:
+        value, places = read_json(response[a:b])
+    except JSONError as e:
+        return zero_certificate(response, f"no JSON: {e} at character {e.at}", a + e.at, min(b, a + e.at + 1))
+    try:
+        spans = _violations(schema, value, places, a)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as e:  # SchemaError, re.error, a reference that leads nowhere or in circles
+        message = f"json: the schema cannot be used ({type(e).__name__}: {str(e)[:200]})"
+        return Certificate(0.0, False, error=message)
+    if not spans:
+        return Certificate(1.0, True, (Span(a, b, 1.0, "it fits the schema"),), "it fits the schema")
+    return Certificate(1 / (1 + len(spans)), False, tuple(spans), spans[0].reason)

@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['Lab']
 
-# %% ../../nbs/06_tools/03_materials_lab.ipynb #tdff5ac1
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t904555b
 from collections.abc import Iterator
 from typing import Any
 
+from fastcore.basics import patch
 from ..tasks import materials_lab as world
 from ..tasks.graders import Item
 from ..text.markers import THINK_END
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response
 
-# %% ../../nbs/06_tools/03_materials_lab.ipynb #t0261c47
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t5a61c11
 def _form(line: str) -> tuple[str, int]:
     "What a line derives, and in how many steps: equal for a line and the one that should stand there."
     return line.split("=")[0].strip(), line.count("=")
 
-
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t75afa5a
 def _line_spans(
     facts: dict,  # of the sheet
     gold: list[str],  # the derivation's lines
@@ -58,7 +59,7 @@ def _step_spans(
         return [*spans, Span(*got.answer_span, 1.0, "what the thinking found")]
     return [*spans, Span(*got.answer_span, -1.0, f"the answer is {wanted}")]
 
-# %% ../../nbs/06_tools/03_materials_lab.ipynb #tf2a3674
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t6131df8
 class Lab:
     "Tool: checks a derivation of the materials lab, with a span on each wrong line and on a wrong answer."
 
@@ -69,22 +70,24 @@ class Lab:
     ):
         self.characters, self.lines = characters, lines
 
-    def __call__(
-        self,
-        prompt: str,  # a question of the lab
-        response: str,  # text that is judged
-        item: Any = None,  # only its prompt is used, and goes first
-    ) -> Certificate:
-        "The grade of `materials_lab.grade`, or with `lines` one span per step; failed for a foreign prompt."
-        if too_long := reject_long_response(response, self.characters):
-            return too_long
-        question = getattr(item, "prompt", None) or prompt
-        try:
-            sheet = world.parse_prompt(question)
-        except ValueError as e:
-            return Certificate(0.0, False, error=f"lab: {e}")
-        cert = world.grade(Item("lab", question, "", question), response)
-        if not self.lines:
-            return cert
-        spans = _step_spans(sheet, response)
-        return Certificate(sum(s.value > 0 for s in spans) / len(spans), cert.passed, tuple(spans), cert.reason)
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t2bdd004
+@patch
+def __call__(
+    self: Lab,
+    prompt: str,  # a question of the lab
+    response: str,  # text that is judged
+    item: Any = None,  # only its prompt is used, and goes first
+) -> Certificate:
+    "The grade of `materials_lab.grade`, or with `lines` one span per step; failed for a foreign prompt."
+    if too_long := reject_long_response(response, self.characters):
+        return too_long
+    question = getattr(item, "prompt", None) or prompt
+    try:
+        sheet = world.parse_prompt(question)
+    except ValueError as e:
+        return Certificate(0.0, False, error=f"lab: {e}")
+    cert = world.grade(Item("lab", question, "", question), response)
+    if not self.lines:
+        return cert
+    spans = _step_spans(sheet, response)
+    return Certificate(sum(s.value > 0 for s in spans) / len(spans), cert.passed, tuple(spans), cert.reason)

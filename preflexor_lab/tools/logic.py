@@ -19,7 +19,7 @@ from ..text.markers import answer_span
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
 
-# %% ../../nbs/06_tools/05_logic.ipynb #te21adc2
+# %% ../../nbs/06_tools/05_logic.ipynb #t22f3fa0
 _SYMBOL = re.compile(r"\s*(?:(?P<op><->|<=>|->|=>|[~!¬&∧|∨^⊕→↔()])|(?P<name>[A-Za-z_]\w*))")
 _CONNECTIVE = {symbol: "iff" for symbol in ("<->", "<=>", "↔")}
 _CONNECTIVE |= {symbol: "implies" for symbol in ("->", "=>", "→")}
@@ -37,7 +37,7 @@ _CONNECTIVE |= {
 _WORDS = {"not", "and", "or", "xor", "implies", "iff", "true", "false"}
 _MAX_FORMULA_CHARS, _MAX_FORMULA_DEPTH = 2000, 50
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #tca2d474
 def _tokenize(text: str) -> list[tuple[str, int]]:  # (token, character), ('', length) at last
     "Names, connectives and parentheses with their places; raises ValueError for a foreign character or a long text."
     if not isinstance(text, str) or len(text) > _MAX_FORMULA_CHARS:
@@ -57,7 +57,7 @@ def _tokenize(text: str) -> list[tuple[str, int]]:  # (token, character), ('', l
         at = m.end()
     return [*tokens, ("", len(text))]
 
-# %% ../../nbs/06_tools/05_logic.ipynb #t79c96a7
+# %% ../../nbs/06_tools/05_logic.ipynb #t875a259
 _LEVEL = {"iff": 1, "implies": 2, "or": 3, "xor": 3, "and": 4}
 
 
@@ -71,33 +71,37 @@ class _Parser:
         "An error at the current token."
         return ValueError(f"formula {self.text[:60]!r}: {message} at character {self.tokens[self.k][1]}")
 
-    def operand(self, depth: int) -> tuple:
-        "A name, a value, a negation or a group."
-        if depth > _MAX_FORMULA_DEPTH:
-            raise self.error(f"more than {_MAX_FORMULA_DEPTH} levels")
-        token = self.tokens[self.k][0]
-        if not token or token in _LEVEL or token == ")":
-            raise self.error("a name is missing")
+# %% ../../nbs/06_tools/05_logic.ipynb #t5ab63b3
+@patch
+def operand(self: _Parser, depth: int) -> tuple:
+    "A name, a value, a negation or a group."
+    if depth > _MAX_FORMULA_DEPTH:
+        raise self.error(f"more than {_MAX_FORMULA_DEPTH} levels")
+    token = self.tokens[self.k][0]
+    if not token or token in _LEVEL or token == ")":
+        raise self.error("a name is missing")
+    self.k += 1
+    if token == "not":
+        return "not", self.operand(depth + 1)
+    if token != "(":
+        return ("value", token == "true") if token in ("true", "false") else ("name", token)
+    inner = self.formula(1, depth + 1)
+    if self.tokens[self.k][0] != ")":
+        raise self.error("a parenthesis is not closed")
+    self.k += 1
+    return inner
+
+# %% ../../nbs/06_tools/05_logic.ipynb #t0d81c75
+@patch
+def formula(self: _Parser, level: int, depth: int) -> tuple:
+    "Everything that binds at least as tightly as `level`."
+    left = self.operand(depth)
+    while (op := self.tokens[self.k][0]) in _LEVEL and _LEVEL[op] >= level:
         self.k += 1
-        if token == "not":
-            return "not", self.operand(depth + 1)
-        if token != "(":
-            return ("value", token == "true") if token in ("true", "false") else ("name", token)
-        inner = self.formula(1, depth + 1)
-        if self.tokens[self.k][0] != ")":
-            raise self.error("a parenthesis is not closed")
-        self.k += 1
-        return inner
+        left = (op, left, self.formula(_LEVEL[op] + (op != "implies"), depth + 1))
+    return left
 
-    def formula(self, level: int, depth: int) -> tuple:
-        "Everything that binds at least as tightly as `level`."
-        left = self.operand(depth)
-        while (op := self.tokens[self.k][0]) in _LEVEL and _LEVEL[op] >= level:
-            self.k += 1
-            left = (op, left, self.formula(_LEVEL[op] + (op != "implies"), depth + 1))
-        return left
-
-
+# %% ../../nbs/06_tools/05_logic.ipynb #t4d449fc
 @lru_cache(maxsize=4096)
 def parse_formula(
     text: str,  # names, connectives, parentheses; `true` and `false`
@@ -118,14 +122,14 @@ def formula_names(
         return [formula[1]]
     return list(dict.fromkeys(n for part in formula[1:] if isinstance(part, tuple) for n in formula_names(part)))
 
-# %% ../../nbs/06_tools/05_logic.ipynb #tc73e73c
+# %% ../../nbs/06_tools/05_logic.ipynb #t860a5ba
 def _implies(a: bool, b: bool) -> bool:
     return not a or b
 
 
 _TRUTH = {"iff": operator.eq, "implies": _implies, "or": operator.or_, "xor": operator.ne, "and": operator.and_}
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #ta00bfdc
 def evaluate_formula(
     formula: tuple,  # as `parse_formula` gives it
     values: Mapping[str, bool],  # truth of every name in it
@@ -140,7 +144,7 @@ def evaluate_formula(
         return not evaluate_formula(formula[1], values)
     return bool(_TRUTH[kind](evaluate_formula(formula[1], values), evaluate_formula(formula[2], values)))
 
-# %% ../../nbs/06_tools/05_logic.ipynb #t8b8f664
+# %% ../../nbs/06_tools/05_logic.ipynb #t1fe8e70
 CONSTRAINT_KINDS = {
     "equal": lambda i, j: i == j,
     "different": lambda i, j: i != j,
@@ -148,7 +152,7 @@ CONSTRAINT_KINDS = {
     "next": lambda i, j: abs(i - j) == 1,
 }
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #tf872893
 @dataclass(frozen=True)
 class Rule:
     "One premise, clause or constraint."
@@ -223,7 +227,7 @@ class Problem:
             self.clauses.append([self.encode(formula)])
         self.domains = {name: (False, True) for name in self.ids}
 
-# %% ../../nbs/06_tools/05_logic.ipynb #t9d8903b
+# %% ../../nbs/06_tools/05_logic.ipynb #ta40cefe
 @patch
 def add_domains(self: Problem, domains: Mapping):
     "Names with the values they may take; raises ValueError for an empty domain or a repeated value."
@@ -234,7 +238,28 @@ def add_domains(self: Problem, domains: Mapping):
         ids = [self.id((name, value)) for value in values]
         self.clauses += [ids, *([-a, -b] for a, b in combinations(ids, 2))]
 
+# %% ../../nbs/06_tools/05_logic.ipynb #t5dac37b
+@patch
+def add_value_rule(self: Problem, text: str, name: str, value: str, wanted: bool):
+    "A name has a value, or has it not."
+    self.rules.append(Rule(text, [name], lambda values: (values[name] == value) == wanted))
+    self.clauses.append([self.id((name, value)) * (1 if wanted else -1)])
 
+# %% ../../nbs/06_tools/05_logic.ipynb #t9a29132
+@patch
+def add_pair_rule(self: Problem, kind: str, a: str, b: str):
+    "A rule for two names, and a clause against each pair of values that breaks it."
+
+    def test(v, w):
+        if kind in ("equal", "different"):
+            return CONSTRAINT_KINDS[kind](v, w)
+        return CONSTRAINT_KINDS[kind](self.domains[a].index(v), self.domains[b].index(w))
+
+    self.rules.append(Rule(f"{a} {kind} {b}", [a, b], lambda values: test(values[a], values[b])))
+    pairs = product(self.domains[a], self.domains[b])
+    self.clauses += [[-self.id((a, v)), -self.id((b, w))] for v, w in pairs if not test(v, w)]
+
+# %% ../../nbs/06_tools/05_logic.ipynb #t100eb5d
 @patch
 def add_constraint(self: Problem, constraint: Sequence):
     "One constraint as rules and clauses; raises ValueError when it cannot be read."
@@ -252,27 +277,6 @@ def add_constraint(self: Problem, constraint: Sequence):
             f"logic: the constraint {constraint!r} cannot be read; write [kind, name, name] with "
             f"{', '.join(CONSTRAINT_KINDS)}, ['all_different', names…], or ['is' or 'not', name, value]"
         )
-
-
-@patch
-def add_value_rule(self: Problem, text: str, name: str, value: str, wanted: bool):
-    "A name has a value, or has it not."
-    self.rules.append(Rule(text, [name], lambda values: (values[name] == value) == wanted))
-    self.clauses.append([self.id((name, value)) * (1 if wanted else -1)])
-
-
-@patch
-def add_pair_rule(self: Problem, kind: str, a: str, b: str):
-    "A rule for two names, and a clause against each pair of values that breaks it."
-
-    def test(v, w):
-        if kind in ("equal", "different"):
-            return CONSTRAINT_KINDS[kind](v, w)
-        return CONSTRAINT_KINDS[kind](self.domains[a].index(v), self.domains[b].index(w))
-
-    self.rules.append(Rule(f"{a} {kind} {b}", [a, b], lambda values: test(values[a], values[b])))
-    pairs = product(self.domains[a], self.domains[b])
-    self.clauses += [[-self.id((a, v)), -self.id((b, w))] for v, w in pairs if not test(v, w)]
 
 # %% ../../nbs/06_tools/05_logic.ipynb #tc2155da
 def solve(
@@ -310,7 +314,7 @@ def entailment(
         return "yes", None
     return ("no" if solve(problem, [claim]) is None else "unknown"), against
 
-# %% ../../nbs/06_tools/05_logic.ipynb #t854a5ee
+# %% ../../nbs/06_tools/05_logic.ipynb #t760377f
 _PAIR = re.compile(r"\b([A-Za-z_]\w*+)\s*+(=|:|is\b)\s*+(\w++)")
 _BOOL = dict(true=True, t=True, yes=True, false=False, f=False, no=False) | {"1": True, "0": False}
 
@@ -323,14 +327,14 @@ def _show_values(values: Mapping) -> str:
     "At most twelve values for a reason."
     return ", ".join(f"{name}={_show(value)}" for name, value in list(values.items())[:12])
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #t88405ab
 def _read_value(word: str, domain: tuple):
     "The value of a domain that a word means; None when there is none."
     if domain == (False, True):
         return _BOOL.get(word.lower())
     return next((value for value in domain if value.lower() == word.lower()), None)
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #te6998e2
 def _read_values(
     domains: Mapping[str, tuple],  # name -> values
     response: str,  # text that is judged
@@ -377,7 +381,7 @@ def _grade_assignment(problem: Problem, response: str, a: int, b: int) -> Certif
     reason = "all rules are kept" if passed else next(s.reason for s in spans if s.value < 0)
     return Certificate(kept / len(spans), passed, tuple(spans), reason)
 
-# %% ../../nbs/06_tools/05_logic.ipynb #tc44a729
+# %% ../../nbs/06_tools/05_logic.ipynb #tda8af8b
 _VERDICT = re.compile(r"\b(?:(yes|true)|(no|false)|(unknown|undetermined))\b", re.I)
 
 
@@ -385,7 +389,7 @@ def _right_or_wrong(right: bool, place: tuple[int, int], reason: str) -> Certifi
     "A certificate of one span."
     return Certificate(float(right), right, (Span(*place, 1.0 if right else -1.0, reason),), reason)
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #tfb902f7
 def _grade_verdict(meta: Mapping, response: str, a: int, b: int) -> Certificate:
     "Yes, no or unknown."
     answer, against = entailment(meta)
@@ -400,7 +404,7 @@ def _grade_verdict(meta: Mapping, response: str, a: int, b: int) -> Certificate:
     counterexample = f": the premises allow {_show_values(against)}" if given == "yes" else ""
     return _right_or_wrong(False, m.span(), f"the answer is {answer}" + counterexample)
 
-# %% ../../nbs/06_tools/05_logic.ipynb #t4582332
+# %% ../../nbs/06_tools/05_logic.ipynb #t9df5744
 _IMPOSSIBLE = re.compile(r"\b(?:unsatisfiable|impossible|no solution)\b", re.I)
 
 
@@ -417,26 +421,28 @@ class Logic:
         "Import the solver before any clock runs."
         solve(Problem(dict(premises=["true"])))
 
-    def __call__(
-        self,
-        prompt: str,  # not looked at
-        response: str,  # text that is judged
-        item: Any = None,  # `meta` states the problem
-    ) -> Certificate:
-        "One span per rule (+1 kept, -1 broken), or one on the verdict; failed for an item that states no problem."
-        if too_long := reject_long_response(response, self.characters):
-            return too_long
-        meta = getattr(item, "meta", None) or {}
-        a, b = answer_span(response)
-        try:
-            if "conclusion" in meta:
-                return _grade_verdict(meta, response, a, b)
-            problem = Problem(meta)
-        except (ValueError, KeyError) as e:
-            return Certificate(0.0, False, error=f"logic: the item is no problem ({e})")
-        if m := _IMPOSSIBLE.search(response, a, b):
-            values = solve(problem)
-            if values is None:
-                return _right_or_wrong(True, m.span(), "there is no solution, indeed")
-            return _right_or_wrong(False, m.span(), f"there is a solution: {_show_values(values)}")
-        return _grade_assignment(problem, response, a, b)
+# %% ../../nbs/06_tools/05_logic.ipynb #tcda1292
+@patch
+def __call__(
+    self: Logic,
+    prompt: str,  # not looked at
+    response: str,  # text that is judged
+    item: Any = None,  # `meta` states the problem
+) -> Certificate:
+    "One span per rule (+1 kept, -1 broken), or one on the verdict; failed for an item that states no problem."
+    if too_long := reject_long_response(response, self.characters):
+        return too_long
+    meta = getattr(item, "meta", None) or {}
+    a, b = answer_span(response)
+    try:
+        if "conclusion" in meta:
+            return _grade_verdict(meta, response, a, b)
+        problem = Problem(meta)
+    except (ValueError, KeyError) as e:
+        return Certificate(0.0, False, error=f"logic: the item is no problem ({e})")
+    if m := _IMPOSSIBLE.search(response, a, b):
+        values = solve(problem)
+        if values is None:
+            return _right_or_wrong(True, m.span(), "there is no solution, indeed")
+        return _right_or_wrong(False, m.span(), f"there is a solution: {_show_values(values)}")
+    return _grade_assignment(problem, response, a, b)

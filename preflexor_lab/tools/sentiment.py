@@ -47,7 +47,7 @@ def _analyzer(extra: tuple[tuple[str, float], ...]):
     analyzer.lexicon.update(extra)
     return analyzer
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #tdf7df24
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t2baa626
 def _expand(text: str, emojis: Mapping[str, str]) -> tuple[str, list[int]]:  # text, origin of each character
     "The text as VADER is to read it, and the origin of each of its characters."
     expanded, origin, space = [], [], True
@@ -63,7 +63,7 @@ def _expand(text: str, emojis: Mapping[str, str]) -> tuple[str, list[int]]:  # t
         space = c == " "
     return "".join(expanded), origin
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #ta7f02a2
 def word_valences(
     text: str,  # any text
     lexicon: Mapping[str, float] = (),  # further words, or other valences, from -4 to 4
@@ -119,7 +119,7 @@ class Sentiment:
         self.bar, self.with_prompt, self.characters, self.words = bar, with_prompt, characters, words
         word_valences("", self.lexicon)
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t5adf411
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t4c1d486
 @patch
 def _measure(self: Sentiment, text: str) -> tuple[float, list[tuple[int, int, float]]]:
     "Polarity, and (start, end, valence) of each word."
@@ -129,7 +129,7 @@ def _measure(self: Sentiment, text: str) -> tuple[float, list[tuple[int, int, fl
     z = sum(v for *_, v in words) / math.sqrt(len(words) + 1)
     return z / math.sqrt(z * z + 1), words
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #tc446ff1
 @patch
 def polarity(self: Sentiment, text: str) -> float:
     "Sentiment in [-1, 1], whatever the direction."
@@ -189,7 +189,7 @@ def __call__(
     score = (1 + (polarity if self.direction == "positive" else -polarity)) / 2
     return Certificate(score, score >= self.bar, tuple(spans), f"polarity {polarity:+.3f}")
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #te9db367
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t4bd6153
 def _given_weights(labels: Sequence[str], given: Mapping[str, float]) -> list[float]:
     "The weights that a user gave, in the order of the labels; raises ValueError when they do not fit."
     given = {str(label): weight for label, weight in given.items()}
@@ -208,7 +208,7 @@ def _given_weights(labels: Sequence[str], given: Mapping[str, float]) -> list[fl
         raise ValueError(f"weights must lie in [0, 1], one of them above 0 and one below 1, got {both}")
     return weights
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t793164a
 _LABEL_WEIGHTS = {"positive": 1.0, "pos": 1.0, "label_1": 1.0, "neutral": 0.5, "neu": 0.5}
 _LABEL_WEIGHTS |= {"negative": 0.0, "neg": 0.0, "label_0": 0.0}
 
@@ -252,7 +252,7 @@ def _load_classifier(path: str | Path):
         raise ValueError(f"Classifier: {path} has no weights for {key}; it is not a trained sequence classifier")
     return model.eval(), tokenizer
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t6fced1e
+# %% ../../nbs/06_tools/09_sentiment.ipynb #ta2be556
 def _check_classifier(model, tokenizer):
     "Raises ValueError for a model or a tokenizer that the tool cannot use."
     if not getattr(tokenizer, "is_fast", False):
@@ -268,7 +268,7 @@ def _check_classifier(model, tokenizer):
             "use one that was trained with a single label"
         )
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t22f5a10
 class Classifier:
     "Tool: the sentiment of the answer by a sequence classifier, credited token by token."
 
@@ -360,7 +360,7 @@ def _left_out(
             shares[part[:, 0], part[:, 1]] = z[part[:, 0]] - self._odds(rows)
     return z, shares
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t5ffecc8
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t684b4f2
 @patch
 def _windows(self: Classifier, texts: Sequence[str]):
     "Inputs of all rows, offsets (N, T, 2), the text of each row, and which tokens are content (N, T)."
@@ -381,7 +381,7 @@ def _windows(self: Classifier, texts: Sequence[str]):
         content &= offsets[..., 1] > offsets[..., 0]
     return inputs, offsets, owner, content
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t8a98080
 @patch
 def _row_shares(self: Classifier, inputs, content: torch.Tensor, credit: str):
     "Log-odds (N,) and shares (N, T) of a batch of rows; None instead of shares without credit."
@@ -440,7 +440,7 @@ def polarity(self: Classifier, text: str) -> float:
     "Sentiment in [-1, 1]."
     return self.polarities([text])[0]
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #td40bda2
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t10297da
 @patch
 def _prepare(
     self: Classifier,
@@ -458,7 +458,7 @@ def _prepare(
     before, answer = (t.encode("utf-8", "replace").decode() for t in (before, answer))
     return before, answer, at
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #tdf5d830
 @patch
 def _certificate(self: Classifier, z: float, shares: list, before: str, answer: str, at: int) -> Certificate:
     "The certificate of a text that was read."
@@ -472,7 +472,7 @@ def _certificate(self: Classifier, z: float, shares: list, before: str, answer: 
     score = (1 + math.tanh(z / 2)) / 2
     return Certificate(score, score > self.bar, tuple(spans), f"log-odds {z:+.3f}")
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t7b0d7a0
+# %% ../../nbs/06_tools/09_sentiment.ipynb #tcf8f304
 @patch
 def certify(
     self: Classifier,
@@ -488,13 +488,13 @@ def certify(
         results[i] = self._certificate(z, shares, *results[i])
     return results
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t8a94197
 @patch
 def __call__(self: Classifier, prompt: str, response: str, item: Any = None) -> Certificate:
     "Certificate of one response."
     return self.certify([prompt], [response])[0]
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #ta266a67
+# %% ../../nbs/06_tools/09_sentiment.ipynb #tac4a766
 def _as_tool(tool):
     "A tool as it is; a path, a hub id or a transformers pipeline as a `Classifier`."
     if isinstance(tool, (str, Path)):
@@ -503,7 +503,7 @@ def _as_tool(tool):
         return Classifier(tool.model, tool.tokenizer)
     return tool
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #tac6d839
 class SymbolicEnvironment:
     "The interface of the published RLSF environment on top of any tool."
 
@@ -534,7 +534,7 @@ class SymbolicEnvironment:
         "The tool, under its published name."
         return self.tool
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t975ff8a
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t1da779b
 @patch
 def _vectors(self: SymbolicEnvironment, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
     "Rewards of each response's tokens, none for an empty one."
@@ -543,13 +543,13 @@ def _vectors(self: SymbolicEnvironment, prompts: Sequence[str], responses: Seque
     offsets = [response_offsets(self.tokenizer, response) for response in responses]
     return [token_rewards(c, o, self.view) if o else [] for c, o in zip(certs, offsets)]
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t7c94837
 @patch
 def get_vectorized_feedback(self: SymbolicEnvironment, prompt: str, response: str) -> list[float]:
     "One number per token of the response, none for an empty one; raises ValueError when the grade failed."
     return self._vectors([prompt], [response])[0]
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #td8dd4aa
 @patch
 def get_vectorized_reward_batch(
     self: SymbolicEnvironment, queries: Sequence[str], responses: Sequence[str]
@@ -607,7 +607,7 @@ def _read_table(path: Path) -> list[tuple[dict, str]]:  # (row, split as the dat
         ) from e
     return [(r, name) for name, part in found.items() if name != "unsupervised" for r in part]
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t63e48c3
+# %% ../../nbs/06_tools/09_sentiment.ipynb #ta83ca0e
 _NAMED_RATINGS = {"neg": -1.0, "negative": -1.0, "pos": 1.0, "positive": 1.0}
 
 
@@ -619,7 +619,7 @@ def _find_column(path: Path, row: dict, given: str | None, usual: Sequence[str],
     wanted, has = given or " or ".join(usual[:3]), ", ".join(map(repr, row))
     raise ValueError(f"{path} has no column {wanted!r}; it has {has}. Name yours with {option}=")
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t4822136
 def _read_rating(path: Path, i: int, column: str, value: Any) -> float:
     "A rating as a number; raises ValueError for what is none."
     try:
@@ -694,7 +694,7 @@ def review_prompts(
         )
     return prompts
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #t9cde3ab
+# %% ../../nbs/06_tools/09_sentiment.ipynb #td0a62bb
 def _rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     "Spearman's correlation; 0 when a side is constant: no order agrees with nothing."
     if len(a) < 2:
@@ -702,14 +702,14 @@ def _rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     rho = spearman(a, b)
     return 0.0 if math.isnan(rho) else rho
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #t08ee721
 def _sign_accuracy(scores: torch.Tensor, ratings: torch.Tensor) -> float:
     "Share of right signs among the texts that people did not rate exactly neutral."
     rated = ratings != 0
     right = ((scores.sign() == ratings.sign()) & rated).sum().item()
     return right / max(1, rated.sum().item())
 
-
+# %% ../../nbs/06_tools/09_sentiment.ipynb #te2e7362
 def _interval(values: Sequence[float]) -> tuple[float, float]:
     "The 2.5 % and 97.5 % quantiles."
     values = torch.tensor(values, dtype=torch.float64)
