@@ -257,18 +257,30 @@ def join_sections(
     critique = f"{markers.start('reflection')}{reflection}{markers.end('reflection')}" if reflection else ""
     return f"{markers.start('thinking')}{thinking}{markers.end('thinking')}{critique}{answer}"
 
-# %% ../../nbs/01_text/01_markers.ipynb #c032
+# %% ../../nbs/01_text/01_markers.ipynb #c033
+class _SectionText(str):
+    "Text of the first section between two markers; an integer index gives the whole section of that number."
+
+    def __new__(cls, sections: list[str]):
+        self = super().__new__(cls, sections[0] if sections else "")
+        self.sections = tuple(sections) or ("",)
+        return self
+
+    def __getitem__(self, i):
+        return super().__getitem__(i) if isinstance(i, slice) else self.sections[i]
+
+
 def extract_text(
-    text: str,  # model output
+    response: str,  # model output
     thinking_start: str = THINK_START,  # marker before
     thinking_end: str = THINK_END,  # marker after
-) -> str:  # the text between, "" when a marker is missing
-    "The text between two markers, outer white space removed (the published name; `split_sections` says more)."
-    events = find_markers(text, ["it"], Markers({"it": (thinking_start, thinking_end)}))
-    outer, _, _ = pair_up([e[3] for e in events])
-    return text[events[outer[0][0]][1] : events[outer[0][1]][0]].strip() if outer else ""
+) -> str:  # the first section; `[i]` of it is the i-th; "" when both markers are missing
+    "The text between two markers, outer white space removed; with one of them alone, all that is on its side."
+    events = find_markers(response, ["it"], Markers({"it": (thinking_start, thinking_end)}))
+    where, loose, _ = section_spans(events, events, len(response))
+    return _SectionText([without(response, a, b, loose).strip() for _, a, b, _ in where])
 
-# %% ../../nbs/01_text/01_markers.ipynb #c035
+# %% ../../nbs/01_text/01_markers.ipynb #c037
 def answer_span(
     text: str,  # model output
     markers: Markers | Mapping = MARKERS,  # the markers to use
@@ -285,7 +297,7 @@ def answer_span(
         at += len(said) - len(said := said.lstrip())
     return at, at + len(said)
 
-# %% ../../nbs/01_text/01_markers.ipynb #c039
+# %% ../../nbs/01_text/01_markers.ipynb #c041
 def occurrence(
     markers: Markers,  # the markers to find
     after: str,  # what must stand between first character and rest, as a regex
@@ -298,7 +310,7 @@ def occurrence(
         )
     )
 
-# %% ../../nbs/01_text/01_markers.ipynb #c040
+# %% ../../nbs/01_text/01_markers.ipynb #c042
 def neutralise(
     text: str,  # text from outside
     markers: Markers | Mapping = MARKERS,  # the markers to use, or a plain map
@@ -306,7 +318,7 @@ def neutralise(
     "Break every marker in a text by one backslash; `restore` undoes it exactly, also for text that was neutralised before."
     return occurrence(Markers(markers), "").sub(lambda m: m[0] + ESCAPE, text)
 
-# %% ../../nbs/01_text/01_markers.ipynb #c041
+# %% ../../nbs/01_text/01_markers.ipynb #c043
 def restore(
     text: str,  # text from `neutralise`
     markers: Markers | Mapping = MARKERS,  # the markers that were broken
@@ -314,7 +326,7 @@ def restore(
     "The inverse of `neutralise`; text without broken markers comes back as it is."
     return occurrence(Markers(markers), re.escape(ESCAPE)).sub(lambda m: m[m.lastindex], text)
 
-# %% ../../nbs/01_text/01_markers.ipynb #c045
+# %% ../../nbs/01_text/01_markers.ipynb #c047
 def map_markers(
     text: str,  # text with the markers of `source`
     source: Markers | Mapping,  # markers it has
@@ -330,7 +342,7 @@ def map_markers(
         return text
     return re.sub("|".join(map(re.escape, sorted(table, key=len, reverse=True))), lambda m: table[m[0]], text)
 
-# %% ../../nbs/01_text/01_markers.ipynb #c049
+# %% ../../nbs/01_text/01_markers.ipynb #c051
 def demote(
     tokenizer,  # a tokenizer that has the markers as special tokens
     wanted: list[str],  # markers that must survive `skip_special_tokens=True`
@@ -356,7 +368,7 @@ def demote(
         json.dumps(spec)
     )  # the Rust side has no setter for it
 
-# %% ../../nbs/01_text/01_markers.ipynb #c050
+# %% ../../nbs/01_text/01_markers.ipynb #c052
 def register_markers(
     tokenizer,  # any Hugging Face tokenizer, changed in place
     model=None,  # causal language model whose embeddings follow, changed in place
@@ -383,7 +395,7 @@ def register_markers(
         grow_embeddings(model, len(tokenizer), known)
     return ids
 
-# %% ../../nbs/01_text/01_markers.ipynb #c051
+# %% ../../nbs/01_text/01_markers.ipynb #c053
 def grow_embeddings(
     model,  # causal language model, changed in place
     size: int,  # tokens the model must have rows for
