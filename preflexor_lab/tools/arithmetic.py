@@ -240,8 +240,11 @@ def _marked_steps(text: str) -> list[Step]:
         steps.append(Step(m.start(1), m.end(1), error, True))
     return steps
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #tb281085
-_RUN = re.compile(r"(?:[0-9 \t+\-*/^()%$€£×÷−·=]|\.(?=[0-9])|,(?=[0-9]{3}(?![0-9]))|(?<=[0-9) ])x(?= ?[0-9(.$]))+")
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #tb2065f3
+_RUN = re.compile(
+    r"(?:[0-9 \t+\-*/^()%$€£×÷−·=]|\.(?=[0-9])|,(?=[0-9]{3}(?![0-9]))"  # digits and signs, 1.5, 1,200
+    r"|(?<=[0-9) ])x(?= ?[0-9(.$]))+"  # 3 x 4
+)
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
