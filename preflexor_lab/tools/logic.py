@@ -259,18 +259,21 @@ def add_pair_rule(self: Problem, kind: str, a: str, b: str):
     pairs = product(self.domains[a], self.domains[b])
     self.clauses += [[-self.id((a, v)), -self.id((b, w))] for v, w in pairs if not test(v, w)]
 
-# %% ../../nbs/06_tools/05_logic.ipynb #t100eb5d
+# %% ../../nbs/06_tools/05_logic.ipynb #t3b83f9f
 @patch
 def add_constraint(self: Problem, constraint: Sequence):
     "One constraint as rules and clauses; raises ValueError when it cannot be read."
     kind, *args = constraint
-    known = all(a in self.domains for a in args)
+
+    def known():
+        return all(a in self.domains for a in args)
+
     if kind in ("is", "not") and len(args) == 2 and str(args[1]) in self.domains.get(args[0], ()):
         self.add_value_rule(" ".join(map(str, constraint)), args[0], str(args[1]), kind == "is")
-    elif kind == "all_different" and known and len(args) > 1:
+    elif kind == "all_different" and known() and len(args) > 1:
         for a, b in combinations(args, 2):
             self.add_pair_rule("different", a, b)
-    elif kind in CONSTRAINT_KINDS and known and len(args) == 2:
+    elif kind in tuple(CONSTRAINT_KINDS) and known() and len(args) == 2:
         self.add_pair_rule(kind, *args)
     else:
         raise ValueError(
