@@ -152,7 +152,7 @@ def test_every_certificate_is_valid(name):
     for response, cert in zip(responses, found, strict=True):
         assert not cert.failed, (response, cert.error)  # wrong is a verdict; "the tool failed" is a defect
         assert validate_certificate(cert, response) == cert
-        assert cert.passed <= (cert.score == 1) and "\n" not in cert.reason, (response, cert)
+        assert (cert.score == 1 or not cert.passed) and "\n" not in cert.reason, (response, cert)
     assert any(not c.passed for c in found)
 
 

@@ -317,14 +317,14 @@ def _odds(self: Classifier, inputs) -> torch.Tensor:  # (N,)
     w = torch.tensor(self.weights, device=logits.device)
     return torch.logsumexp(logits + w.log(), -1) - torch.logsumexp(logits + (1 - w).log(), -1)
 
-# %% ../../nbs/06_tools/09_sentiment.ipynb #tf1ed578
+# %% ../../nbs/06_tools/09_sentiment.ipynb #tdcaea91
 @patch
 def _gradients(
     self: Classifier,
     inputs,  # of the model
     steps: int,  # points between zero and the embedding; 1: the gradient at the embedding itself
 ) -> tuple[torch.Tensor, torch.Tensor]:  # log-odds (N,), share of each token (N, T)
-    "Mean gradient between zero and the embedding, times the embedding (Sundararajan et al., 1703.01365, eq. 3)."
+    "Mean gradient between zero and the embedding, times the embedding (Sundararajan et al., 1703.01365, eq. 1)."
     shares, z = 0, None
     for alpha in [1.0] if steps == 1 else [(k + 0.5) / steps for k in range(steps)]:
         kept = []
