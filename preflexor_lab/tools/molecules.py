@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['properties', 'Molecule']
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t96293d2
-import math
+# %% ../../nbs/06_tools/08_molecules.ipynb #t506ff64
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 from fastcore.basics import patch
 from ..text.markers import split_sections
 from ..text.records import Certificate, Span
-from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
+from .sandbox import MAX_RESPONSE_CHARS, _is_number, reject_long_response, zero_certificate
 
 # %% ../../nbs/06_tools/08_molecules.ipynb #t921f4e2
 def import_chem():
@@ -240,14 +239,10 @@ def _read_formula(text: str) -> tuple[Counter, str]:
         counts[element] += int(n or 1)
     return counts, re.sub(r"[A-Za-z]\d*", "", text)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tfe06f76
+# %% ../../nbs/06_tools/08_molecules.ipynb #te318298
 COUNT_PROPERTIES = ("atoms", "rings", "aromatic_rings", "donors", "acceptors", "rotatable", "charge", "fragments")
 REAL_PROPERTIES = ("weight", "logp", "tpsa")
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+(?:[+-]\d*)?")
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 
 def _is_range(bounds: list | tuple) -> bool:
