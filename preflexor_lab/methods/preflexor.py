@@ -6,7 +6,7 @@
 __all__ = ['NothingToLearn', 'keep_wrong', 'ActiveTrainer', 'PRefLexORORPOTrainer', 'PRefLexORDPOTrainer', 'pair_generator',
            'get_nodes_for_topic', 'get_answer', 'plot_training_logs']
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0a997f42
+# %% ../../nbs/10_methods/00_preflexor.ipynb #e42bbf96
 import copy
 import hashlib
 import json
@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from ..training.callbacks import fit
 from ..training.dpo import DPOConfig, DPOTrainer
 from ..training.preference import ORPOConfig, ORPOTrainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9baa77d1
+# %% ../../nbs/10_methods/00_preflexor.ipynb #cf30e366
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +54,7 @@ class _Carried:
     scheduler: dict | None = None  # state of the learning-rate schedule
     horizon: int | None = None  # steps of the whole run, None when unknown
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #e12b0d49
+# %% ../../nbs/10_methods/00_preflexor.ipynb #af122ba4
 class _Round:
     "Makes a trainer one round of a longer run; `progress` says what came before, None makes it a run of its own."
 
@@ -84,7 +84,7 @@ class _Round:
             logs["round"] = self.progress.round + 1
         super().log(logs, start_time)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #7f248b68
+# %% ../../nbs/10_methods/00_preflexor.ipynb #5a1dfb75
 def _name(option) -> str:
     "Enum members of transformers as their names."
     return str(getattr(option, "value", option))
@@ -105,7 +105,7 @@ def create_scheduler(self: _Round, num_training_steps: int, optimizer=None):
             group["lr"] = lr
     return scheduler
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #4cf63412
+# %% ../../nbs/10_methods/00_preflexor.ipynb #6b2fc911
 class _ORPORound(_Round, ORPOTrainer):
     "One round of Phase I."
 
@@ -127,11 +127,11 @@ class _DPORound(_Round, DPOTrainer):
             )
         return self.model, nullcontext()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a5b42c1d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a174c78e
 class NothingToLearn(ValueError):
     "A round left no pair to train on; `ActiveTrainer.run` ends the loop on it."
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #43697c98
+# %% ../../nbs/10_methods/00_preflexor.ipynb #cbd6331d
 def _has_verdicts(dataset) -> bool:
     "Whether a column says which rejected answers are right."
     return "rejected_correct" in dataset.column_names and any(v is not None for v in dataset["rejected_correct"])
@@ -163,7 +163,7 @@ def keep_wrong(
             keep.append(i)
     return dataset.select(keep), counts
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #963d9770
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2104cf4f
 _REFUSED = {
     "data_collator": "batches are made from ids and masks; subclass PreferenceTrainer and its collate",
     "model_init": "the loop trains the model that it is given; make it before",
@@ -181,7 +181,7 @@ def _refuse(given: dict) -> None:
         if value is not None:
             raise ValueError(f"{name} has no equal here: {_REFUSED[name]}")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #4fa6a49a
+# %% ../../nbs/10_methods/00_preflexor.ipynb #472f5b93
 _SWITCHES = dict(
     mask_thinking_tokens=False,
     thinking_token_mask_percentage=1.0,
@@ -201,7 +201,7 @@ def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
         raise ValueError(f"policy= and {changed[0]}= both choose the masks: give one of them")
     return MaskPolicy(**switches) if policy is None else policy
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #c542d893
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ebd2e51d
 def _one_tokenizer(tokenizer, processing_class):
     "The tokenizer under either of its two names."
     if tokenizer is None and processing_class is None:
@@ -210,14 +210,14 @@ def _one_tokenizer(tokenizer, processing_class):
         raise ValueError("tokenizer and processing_class differ; give one of them")
     return processing_class if tokenizer is None else tokenizer
 
-
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c1b28a86
 def _check_topics(topics) -> None:
     number = isinstance(topics, int) and topics > 0
     names = isinstance(topics, list) and topics and all(isinstance(t, str) for t in topics)
     if topics is not None and not number and not names:
         raise ValueError(f"topics must be a list of names or a positive number of random contexts, got {topics!r:.60}")
 
-
+# %% ../../nbs/10_methods/00_preflexor.ipynb #bb833f29
 def _check_reference(loop) -> None:
     "Raise ValueError where the reference cannot be what was asked for."
     phase_two, adapted = issubclass(loop._round_class, DPOTrainer), isinstance(loop.model, PeftModel)
@@ -230,7 +230,7 @@ def _check_reference(loop) -> None:
     if loop.reference == "round" and adapted and loop.args.reference_cache:
         raise ValueError("reference_cache knows a base, not an adapter: leave it out with reference='round'")
 
-
+# %% ../../nbs/10_methods/00_preflexor.ipynb #fee57207
 def _check_loop(loop) -> None:
     "Raise ValueError for arguments of an `ActiveTrainer` that cannot be meant."
     if loop.train_dataset is None and loop.generate_dataset is None:
@@ -245,7 +245,7 @@ def _check_loop(loop) -> None:
         )
     _check_reference(loop)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #57168f95
+# %% ../../nbs/10_methods/00_preflexor.ipynb #d90e6f96
 class ActiveTrainer:
     "Generate, train, generate again; raises ValueError on missing or contradicting arguments."
 
@@ -306,7 +306,7 @@ class ActiveTrainer:
         _check_loop(self)
         self._begin(resume)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #49f1fe50
+# %% ../../nbs/10_methods/00_preflexor.ipynb #cddca3b8
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
@@ -324,7 +324,7 @@ def _begin(self: ActiveTrainer, resume) -> None:
         self.progress.log_history.append(entry)
     self.concatenated_train_dataset = self.train_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #32d9c67b
+# %% ../../nbs/10_methods/00_preflexor.ipynb #bb8170fe
 @patch
 def _generate(self: ActiveTrainer):
     "Call the user's `generate_dataset` with the model in eval mode."
@@ -346,7 +346,7 @@ def _generate(self: ActiveTrainer):
     finally:
         self.model.train(training)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #f7a3cf66
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c6fb74c3
 @patch
 def _once(self: ActiveTrainer, make: Callable, folder: Path):
     "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
@@ -361,7 +361,21 @@ def _once(self: ActiveTrainer, make: Callable, folder: Path):
     state.wait_for_everyone()
     return load_from_disk(str(folder))
 
+# %% ../../nbs/10_methods/00_preflexor.ipynb #18edbcad
+@patch
+def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
+    "Apply the grader, or say that nothing can."
+    if not self.only_include_wrong_answers:
+        return dataset, {}
+    if self.grader is not None or _has_verdicts(dataset):
+        return keep_wrong(dataset, self.grader)
+    _log.warning(
+        "only_include_wrong_answers=True was passed on to generate_dataset; "
+        "nothing here can check it: pass grader= to filter"
+    )
+    return dataset, {}
 
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9911b8e9
 @patch
 def _new_data(self: ActiveTrainer) -> tuple:
     "Generate and filter; returns (dataset, log entry), raises NothingToLearn when no pair is left."
@@ -387,21 +401,53 @@ def _new_data(self: ActiveTrainer) -> tuple:
         )
     return dataset, entry
 
+# %% ../../nbs/10_methods/00_preflexor.ipynb #808e6c52
+@patch(as_prop=True)
+def _saves(self: ActiveTrainer) -> bool:
+    "Whether the ends of rounds are saved."
+    return _name(self.args.save_strategy) != "no"
 
+
+@patch(as_prop=True)
+def _saves_steps(self: ActiveTrainer) -> bool:
+    "Whether the middle of a round is saved too."
+    return _name(self.args.save_strategy) == "steps"
+
+
+@patch(as_prop=True)
+def rounds_dir(self: ActiveTrainer) -> Path:
+    "Where finished rounds are saved."
+    return Path(self.args.output_dir) / "rounds"
+
+
+@patch(as_prop=True)
+def main(self: ActiveTrainer) -> bool:
+    "Whether this is the first process."
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2d9edafa
 @patch
-def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
-    "Apply the grader, or say that nothing can."
-    if not self.only_include_wrong_answers:
-        return dataset, {}
-    if self.grader is not None or _has_verdicts(dataset):
-        return keep_wrong(dataset, self.grader)
-    _log.warning(
-        "only_include_wrong_answers=True was passed on to generate_dataset; "
-        "nothing here can check it: pass grader= to filter"
-    )
-    return dataset, {}
+def _unfinished(self: ActiveTrainer) -> Path:
+    "The folder of this round's own checkpoints; those of other pairs are removed."
+    digest = hashlib.sha256()
+    for row in self.train_dataset:
+        digest.update(json.dumps([row["prompt"], row["chosen"], row["rejected"]]).encode())
+    folder = self.rounds_dir / f".training-{self.progress.round:04d}-{digest.hexdigest()[:12]}"
+    for old in self.rounds_dir.glob(".training-*"):
+        if self.main and old != folder:
+            shutil.rmtree(old)
+    return folder
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #78dbd3fa
+# %% ../../nbs/10_methods/00_preflexor.ipynb #b13dee27
+def _steps_of(trainer) -> int:
+    "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
+    args = trainer.args
+    batches = math.ceil(len(trainer.train_dataset) / (args.train_batch_size * args.world_size))
+    return max(1, math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps)))
+
+# %% ../../nbs/10_methods/00_preflexor.ipynb #5423b6d6
 @patch
 def _new_round(self: ActiveTrainer, n_steps: int | None):
     "The trainer of the next round."
@@ -441,53 +487,35 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     trainer.remove_callback(PrinterCallback)  # it prints every entry of the log, which `metrics.jsonl` holds
     return trainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #eee99977
-def _steps_of(trainer) -> int:
-    "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
-    args = trainer.args
-    batches = math.ceil(len(trainer.train_dataset) / (args.train_batch_size * args.world_size))
-    return max(1, math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps)))
-
-
-@patch(as_prop=True)
-def _saves(self: ActiveTrainer) -> bool:
-    "Whether the ends of rounds are saved."
-    return _name(self.args.save_strategy) != "no"
-
-
-@patch(as_prop=True)
-def _saves_steps(self: ActiveTrainer) -> bool:
-    "Whether the middle of a round is saved too."
-    return _name(self.args.save_strategy) == "steps"
-
-
-@patch(as_prop=True)
-def rounds_dir(self: ActiveTrainer) -> Path:
-    "Where finished rounds are saved."
-    return Path(self.args.output_dir) / "rounds"
-
-
+# %% ../../nbs/10_methods/00_preflexor.ipynb #91a8b007
 @patch
-def _unfinished(self: ActiveTrainer) -> Path:
-    "The folder of this round's own checkpoints; those of other pairs are removed."
-    digest = hashlib.sha256()
-    for row in self.train_dataset:
-        digest.update(json.dumps([row["prompt"], row["chosen"], row["rejected"]]).encode())
-    folder = self.rounds_dir / f".training-{self.progress.round:04d}-{digest.hexdigest()[:12]}"
-    for old in self.rounds_dir.glob(".training-*"):
-        if self.main and old != folder:
-            shutil.rmtree(old)
-    return folder
+def _carry(self: ActiveTrainer, past: _Carried) -> None:
+    "Keep what the next round needs, and take the autocast off the model that accelerate put around it."
+    trainer = self.trainer
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    keeps = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+    if not keeps and past.round == 0:
+        _log.warning("the optimizer's state restarts every round under FSDP and DeepSpeed")
+    self.progress = _Carried(
+        past.round + 1,
+        trainer.state.global_step,
+        list(trainer.state.log_history),
+        trainer.optimizer.state_dict() if keeps else None,
+        trainer.lr_scheduler.state_dict() if keeps else None,
+        past.horizon,
+    )
+    self.updated = self.resumed = False
 
+# %% ../../nbs/10_methods/00_preflexor.ipynb #f8b5ce30
+@patch
+def _write_metrics(self: ActiveTrainer) -> None:
+    "Replace `metrics.jsonl`: the history is short, and a rewritten file has no line twice after a resume."
+    if self.main:
+        path = Path(self.args.output_dir) / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
 
-@patch(as_prop=True)
-def main(self: ActiveTrainer) -> bool:
-    "Whether this is the first process."
-    from accelerate import PartialState
-
-    return PartialState().is_main_process
-
-# %% ../../nbs/10_methods/00_preflexor.ipynb #85aeca8a
+# %% ../../nbs/10_methods/00_preflexor.ipynb #edb15b39
 @patch
 def train(
     self: ActiveTrainer,
@@ -519,34 +547,7 @@ def train(
         self.push_round()
     return self.trainer.output
 
-
-@patch
-def _carry(self: ActiveTrainer, past: _Carried) -> None:
-    "Keep what the next round needs."
-    trainer = self.trainer
-    keeps = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
-    if not keeps and past.round == 0:
-        _log.warning("the optimizer's state restarts every round under FSDP and DeepSpeed")
-    self.progress = _Carried(
-        past.round + 1,
-        trainer.state.global_step,
-        list(trainer.state.log_history),
-        trainer.optimizer.state_dict() if keeps else None,
-        trainer.lr_scheduler.state_dict() if keeps else None,
-        past.horizon,
-    )
-    self.updated = self.resumed = False
-
-
-@patch
-def _write_metrics(self: ActiveTrainer) -> None:
-    "Replace `metrics.jsonl`: the history is short, and a rewritten file has no line twice after a resume."
-    if self.main:
-        path = Path(self.args.output_dir) / "metrics.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
-
-# %% ../../nbs/10_methods/00_preflexor.ipynb #2903b133
+# %% ../../nbs/10_methods/00_preflexor.ipynb #8b76d912
 @patch
 def update_dataset(self: ActiveTrainer) -> None:
     "Generate the next round's pairs with the weights as they are now; raises NothingToLearn when none is left."
@@ -562,7 +563,7 @@ def update_dataset(self: ActiveTrainer) -> None:
         with replacing(folder / "next") as part:
             self._fill_data(part)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #5a6f01f4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #05e911a4
 @patch
 def run(
     self: ActiveTrainer,
@@ -585,7 +586,7 @@ def run(
                 break
     return self.progress.log_history
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #eed6b402
+# %% ../../nbs/10_methods/00_preflexor.ipynb #bd7305eb
 @patch(as_prop=True)
 def log_history(self: ActiveTrainer) -> list[dict]:
     "Every log entry of every round, with continuous steps."
@@ -601,7 +602,7 @@ def state(self: ActiveTrainer):
         return self.trainer.state
     return TrainerState(global_step=self.progress.step, log_history=list(self.log_history))
 
-
+# %% ../../nbs/10_methods/00_preflexor.ipynb #e9b7020e
 @patch
 def round_log(
     self: ActiveTrainer,
@@ -615,7 +616,7 @@ def round_log(
         if entry["round"] == number and "train_runtime" not in entry and "data/pairs" not in entry
     ]
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #343d3103
+# %% ../../nbs/10_methods/00_preflexor.ipynb #d68a5524
 @patch
 def save_model(
     self: ActiveTrainer,
@@ -631,17 +632,32 @@ def save_model(
     if self.main:
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with the hub's token in it
 
+# %% ../../nbs/10_methods/00_preflexor.ipynb #59b988f4
+@contextmanager
+def _without_bars():
+    "A run has one progress bar, and `datasets` is not it."
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
 
 @patch
 def _fill_data(self: ActiveTrainer, folder: Path) -> None:
     "The pairs and the state of the loop."
-    self.train_dataset.save_to_disk(str(folder / "train"))
-    self.concatenated_train_dataset.save_to_disk(str(folder / "all"))
+    with _without_bars():
+        self.train_dataset.save_to_disk(str(folder / "train"))
+        self.concatenated_train_dataset.save_to_disk(str(folder / "all"))
     now = self.progress
     state = dict(round=now.round, step=now.step, updated=self.updated, log_history=now.log_history)
     (folder / "loop.json").write_text(json.dumps(state))
 
-
+# %% ../../nbs/10_methods/00_preflexor.ipynb #b0d92c89
 @patch
 def save_state(self: ActiveTrainer) -> Path:
     "Save the round just trained: weights, optimizer, schedule, data, logs."
@@ -663,7 +679,7 @@ def save_state(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return path
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #32210dbd
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0be82faa
 @patch
 def resume(
     self: ActiveTrainer,
@@ -693,7 +709,7 @@ def resume(
     self.updated, self.trainer, self.resumed = state["updated"], None, True
     return True
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #77b8ccd9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #8f5bcca7
 @patch
 def evaluate(
     self: ActiveTrainer,
@@ -705,7 +721,7 @@ def evaluate(
     trainer = self.trainer if self.trainer is not None else self._new_round(self.n_steps)
     return trainer.evaluate(eval_dataset)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #bce0df1d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #209b586f
 @patch
 def push_round(
     self: ActiveTrainer,
@@ -735,19 +751,19 @@ def push_round(
             commit_message=message,
         )
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #dc23bc02
+# %% ../../nbs/10_methods/00_preflexor.ipynb #ab5b027d
 class PRefLexORORPOTrainer(ActiveTrainer):
     "Phase I, structured thought integration: the loop around ORPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _ORPORound, ORPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #d41eac23
+# %% ../../nbs/10_methods/00_preflexor.ipynb #886d03a9
 class PRefLexORDPOTrainer(ActiveTrainer):
     "Phase II, independent reasoning development: the loop around EXO or DPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _DPORound, DPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #193fd778
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a790fc4b
 def pair_generator(
     teacher,  # OracleTeacher, ClozeTeacher or LLMTeacher
     grade=None,  # (item, response) → Certificate; None: the teacher's
@@ -794,7 +810,7 @@ def pair_generator(
 
     return generate_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #8f6170e8
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a36ff4f4
 def get_nodes_for_topic(
     index,  # CorpusIndex, or an index of llama-index
     topic: str,  # what to look for
@@ -807,7 +823,7 @@ def get_nodes_for_topic(
         nodes = index.retrieve(topic, number_nodes_to_get)
     return nodes, " ".join(node.text for node in nodes)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #81723eb0
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a1857a05
 _ANSWER_PROMPT = """Context:
 
 {context}
@@ -832,7 +848,7 @@ def get_answer(
         raise ValueError(f"no answer: {done.error}")
     return done.text.strip()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a0a0812f
+# %% ../../nbs/10_methods/00_preflexor.ipynb #64e51216
 def plot_training_logs(
     log_history: list[dict],  # of any trainer
     keys_to_plot: list[str] | None = None,  # metrics; None: losses, rewards and learning rate

@@ -27,11 +27,11 @@ from transformers import TrainerCallback
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c013
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c006
 FEEDBACK = ("token", "scalar", "boolean")
 PPO = dict(num_ppo_epochs=4, lam=0.95, cliprange=0.2, cliprange_value=0.2, vf_coef=0.1, target_kl=None)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c014
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c007
 @dataclass
 class RLSFConfig(PolicyConfig):
     "Options of RLSF; those of PPO alone are None for their defaults (`PPO`). Raises ValueError on values out of range or without effect."
@@ -101,7 +101,7 @@ class RLSFConfig(PolicyConfig):
         "Updates on the samples of one batch."
         return self.num_ppo_epochs if self.algorithm == "ppo" else 1
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c022
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c011
 class RLSFTrainer(PolicyTrainer):
     "PPO or REINFORCE on certificates; raises ValueError on rows without a prompt, a tool that is missing, or one that never gives a verdict."
 
@@ -161,7 +161,7 @@ class RLSFTrainer(PolicyTrainer):
             return torch.zeros((), device=self.args.device)  # no gradient, so the optimizer leaves every weight alone
         return super().training_step(model, inputs, num_items_in_batch)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c023
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c012
 class _Head(TrainerCallback):
     "Averages and clips the value head's gradient, which no wrapper knows of, saves it beside each checkpoint, and keeps checkpoints between batches."
 
@@ -195,7 +195,7 @@ class _Head(TrainerCallback):
             Path(args.output_dir) / f"checkpoint-{state.global_step}" / "value_head.safetensors",
         )
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c025
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c014
 def row_item(
     row: dict,  # of the dataset
 ):  # what a tool is given beside prompt and response
@@ -206,7 +206,7 @@ def row_item(
         else SimpleNamespace(**{k: v for k, v in row.items() if k not in ("prompt_ids", "item")})
     )
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c026
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c015
 @patch
 def judged(self: RLSFTrainer, pairs: list[tuple]) -> list:
     "Checked certificates of (row, text), from one call of the tool's own batch where it has one."
@@ -221,7 +221,7 @@ def judged(self: RLSFTrainer, pairs: list[tuple]) -> list:
         else []
     )
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c027
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c016
 @patch
 def score(self: RLSFTrainer, groups) -> None:
     alive = [r for g in groups for r in g if not r.why]
@@ -235,7 +235,7 @@ def score(self: RLSFTrainer, groups) -> None:
         except ValueError as e:
             r.score, r.why = math.nan, f"{e} (a server that drops special tokens needs skip_special_tokens=False)"
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c028
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c017
 @patch
 def verdicts(self: RLSFTrainer, answers):
     alive = [(row, c) for row, c in answers if not c.failed]
@@ -250,7 +250,7 @@ def verdicts(self: RLSFTrainer, answers):
         )
     return [(0.0, 0.0) if cert is None else (cert.score, float(cert.passed)) for cert in found]
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c029
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c018
 @patch
 def keep(self: RLSFTrainer, group, most: int = 50):
     "Remember one group a step, certificates included."
@@ -258,7 +258,7 @@ def keep(self: RLSFTrainer, group, most: int = 50):
     for s, r in zip(self.samples[-1]["samples"], group):
         s["certificate"] = self.certificates[id(r)].to_dict() if id(r) in self.certificates else None
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c031
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c020
 @patch
 def feedback_of(self: RLSFTrainer, rollout) -> list[float]:
     "The certificate's values at the sampled tokens, in the configured view; zeros for a sample without a verdict."
@@ -267,12 +267,12 @@ def feedback_of(self: RLSFTrainer, rollout) -> list[float]:
     offsets = self.offsets.get(id(rollout), [(0, 0)] * len(rollout.ids))  # the other views need none
     return token_rewards(self.certificates[id(rollout)], offsets, self.policy_args.feedback)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c032
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c021
 @patch
 def ask_reference(self: RLSFTrainer, groups) -> torch.Tensor:
     return torch.zeros(sum(map(len, groups)))  # asked token by token in `settle`
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c033
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c022
 @patch
 def prepare(self: RLSFTrainer, groups) -> dict:
     batch = super(RLSFTrainer, self).prepare(groups)
@@ -286,7 +286,7 @@ def prepare(self: RLSFTrainer, groups) -> dict:
     batch["passed"] = torch.tensor([id(r) in self.certificates and self.certificates[id(r)].passed for r in flat])
     return batch
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c034
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c023
 @patch
 def before(self: RLSFTrainer, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
     "(N, T) log-probabilities and values of the policy as it is; not asked for by REINFORCE without a KL term."
@@ -298,7 +298,7 @@ def before(self: RLSFTrainer, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
     model.train(was)
     return found
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c035
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c024
 @patch
 def settle(self: RLSFTrainer, batches: list[dict]) -> list[dict]:
     "Add old log-probabilities and values, KL, advantages and returns to the pieces of a step."
@@ -336,7 +336,7 @@ def settle(self: RLSFTrainer, batches: list[dict]) -> list[dict]:
             b["advantages"] = w
     return fixed
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c036
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c025
 @patch
 def get_batch_samples(self: RLSFTrainer, epoch_iterator, num_batches, device):
     "The pieces of one update: new samples, or those of the update before."
@@ -361,7 +361,7 @@ def get_batch_samples(self: RLSFTrainer, epoch_iterator, num_batches, device):
         self.accelerator.reduce(total, "sum") if self.args.average_tokens_across_devices else total
     ).clamp(min=1)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c038
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c027
 @patch
 def compute_loss(self: RLSFTrainer, model, inputs, return_outputs=False, num_items_in_batch=None):
     "Policy and value loss, averaged over the response tokens of the whole step."
