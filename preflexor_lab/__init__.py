@@ -34,7 +34,7 @@ _PUBLIC = {
     "data.judges": "Judge RewardConfig",
     "data.teachers": "LLMTeacher",
     "data.pairs": "build_pairs",
-    "training.losses": "exo_loss dpo_loss orpo_loss spin_loss rloo_advantages gae",
+    "training.losses": "exo_loss dpo_loss orpo_loss spin_loss rloo_advantages grpo_advantages gae",
     "training.sft": "SFTTrainer SFTConfig",
     "training.orpo": "ORPOTrainer ORPOConfig",
     "training.dpo": "DPOTrainer DPOConfig",
