@@ -367,7 +367,7 @@ def test_real_server_generate_openai_and_wrong_model(served):
 
 def preflexor(root, *words):
     "The command as a user types it, in a process of its own."
-    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", *words]
+    command = [sys.executable, "-c", "from preflexor_lab.recipes.cli import main; main()", *words]
     return subprocess.run(
         command,
         cwd=root,
