@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
+from ..runs.ledger import LedgerRow
 from ..tasks.cloze import section_split, sections_of
 from ..tasks.graders import Item
 from ..text.markers import join_sections, neutralise, split_sections
@@ -123,9 +124,9 @@ def log_draft(
     if ledger is None:
         return draft
     s, kw = split_sections(draft.chosen), dict(engine_id=engine_id, seed=seed)
-    q = ledger.add(
-        "question", text=draft.question.text, parent=parent, error=draft.error, params=dict(id=draft.question.id), **kw
-    )
+    params = dict(id=draft.question.id)
+    question = LedgerRow("question", draft.question.text, parents=parent, error=draft.error, params=params, **kw)
+    q = ledger.add(question)
     keys = [q]
     for kind, text in (
         ("thinking", s.thinking),
@@ -134,7 +135,7 @@ def log_draft(
         ("rejected", draft.wrong),
     ):
         if text:
-            keys.append(ledger.add(kind, text=text, parent=q, params=dict(id=draft.question.id), **kw))
+            keys.append(ledger.add(LedgerRow(kind, text, parents=q, params=params, **kw)))
     return replace(draft, keys=tuple(keys))
 
 # %% ../../nbs/07_data/02_excerpts_and_drafts.ipynb #c018
@@ -143,4 +144,4 @@ def log_excerpts(excerpts: Sequence[Excerpt], ledger) -> list[str]:
     if ledger is None:
         return [""] * len(excerpts)
     with ledger.transaction():
-        return [ledger.add("context", text=e.text, meta=dict(topic=e.topic, nodes=list(e.ids))) for e in excerpts]
+        return [ledger.add(LedgerRow("context", e.text, meta=dict(topic=e.topic, nodes=list(e.ids)))) for e in excerpts]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from ..runs.ledger import LedgerRow
 from ..tasks.graders import Item
 from ..text.markers import neutralise, split_sections
 from ..text.records import Certificate, Completion
@@ -253,14 +254,8 @@ def log_votes(
 ) -> None:
     "One `grade` row a vote: its score, or the reason why it has none."
     for key, score, why in zip(keys, votes, reasons, strict=True):
-        ledger.add(
-            "grade",
-            text="" if score is None else f"{score:g}",
-            parent=key,
-            score=score,
-            error=why,
-            params=dict(purpose=purpose),
-        )
+        text = "" if score is None else f"{score:g}"
+        ledger.add(LedgerRow("grade", text, parents=key, score=score, error=why, params=dict(purpose=purpose)))
 
 # %% ../../nbs/07_data/01_judges.ipynb #c028
 class ModelJudge:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from fastcore.basics import patch
 from .drafts import Draft, Excerpt, _together, completion_text, draft_of, log_draft, log_excerpts
-from ..runs.ledger import CachedEngine
+from ..runs.ledger import CachedEngine, LedgerRow
 from ..tasks import materials_lab as world
 from ..tasks.cloze import cloze_items, sentences
 from ..tasks.datasets import lab_item
@@ -296,17 +296,10 @@ def _ask(self: LLMTeacher, kind, jobs, seed, ledger, n=1):
         for j, (c, key) in enumerate(zip(comps, ks)):
             why = rejection_reason(c, question=kind == "question")
             if why and not c.failed and book is not None:  # the completion's own row does not know that it is of no use
-                book.add(
-                    kind,
-                    text=c.text,
-                    prompt=prompt,
-                    engine_id=self.engine_id,
-                    seed=seed,
-                    sample=j,
-                    params=dict(check="teacher"),
-                    parent=key,
-                    error=why,
+                source = dict(
+                    prompt=prompt, engine_id=self.engine_id, seed=seed, sample=j, params=dict(check="teacher")
                 )
+                book.add(LedgerRow(kind, c.text, **source, parents=key, error=why))
             note = (f"{kind} was cut off",) if c.finish_reason == "length" and not why else ()
             row.append((plain(c.text) if not why else "", why, key, note))
         results.append(row)
