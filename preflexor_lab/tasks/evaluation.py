@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fastcore.basics import patch
 
-from ..runs.ledger import FATAL, grade_fields
+from ..runs.ledger import FATAL, LedgerRow, grade_fields
 from .graders import GradableTask
 from .statistics import bootstrap_mean, maj_at_k, paired_bootstrap, pass_at_k, wilson
 from ..text.markers import MARKERS, Markers, split_sections
@@ -54,14 +54,16 @@ def log_grades(
     with ledger.transaction():
         return [
             ledger.add(
-                "grade",
-                prompt=c.text,
-                engine_id=c.engine_id,
-                seed=seed,
-                sample=j,
-                parent=parents[j] if parents else "",
-                params=dict(item=item.id, stage=label),
-                **grade_fields(g),
+                LedgerRow(
+                    "grade",
+                    prompt=c.text,
+                    engine_id=c.engine_id,
+                    seed=seed,
+                    sample=j,
+                    parents=parents[j] if parents else "",
+                    params=dict(item=item.id, stage=label),
+                    **grade_fields(g),
+                )
             )
             for j, (c, g) in enumerate(zip(completions, certs))
         ]
