@@ -35,7 +35,7 @@ _PUBLIC = {
     "data.pairs": "build_pairs",
     "training.losses": "exo_loss dpo_loss orpo_loss spin_loss rloo_advantages gae",
     "training.sft": "SFTTrainer SFTConfig",
-    "training.preference": "ORPOTrainer ORPOConfig",
+    "training.orpo": "ORPOTrainer ORPOConfig",
     "training.dpo": "DPOTrainer DPOConfig",
     "training.policy_gradient": "PolicyTrainer PolicyConfig",
     "methods.preflexor": "PRefLexORORPOTrainer PRefLexORDPOTrainer",

@@ -13,7 +13,7 @@ import torch, torch.distributed as dist
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
-from preflexor_lab.training.preference import ORPOConfig, ORPOTrainer
+from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
 from preflexor_lab.training.sft import SFTConfig, SFTTrainer
 
 out, batch = sys.argv[1], int(sys.argv[2])

@@ -26,7 +26,7 @@ from ..text.markers import THINK_END, THINK_START
 from ..text.masks import MaskPolicy
 from ..text.records import Certificate
 from ..training.dpo import DPOConfig, DPOTrainer
-from ..training.preference import ORPOConfig, ORPOTrainer
+from ..training.orpo import ORPOConfig, ORPOTrainer
 from transformers import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 

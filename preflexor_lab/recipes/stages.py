@@ -69,7 +69,7 @@ def train_stage(model, context: Context, spec: StageSpec, data: list, label: str
     if lora:
         model = add_lora(model, context.tokenizer, r=lora, alpha=2 * lora)
     if spec.kind == "orpo":
-        from preflexor_lab.training.preference import ORPOConfig, ORPOTrainer
+        from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
 
         trainer = ORPOTrainer(model, training_arguments(ORPOConfig, spec, out, seed, bf16, beta=spec.beta), **common)
     elif spec.kind in ("dpo", "exo"):
