@@ -62,8 +62,9 @@ nano: env        ## retrain the packaged reasoner, critic and novice from nothin
 	cp runs/nano/novice0/novice/* preflexor_lab/assets/nano/novice/
 	for s in 0 1; do cp runs/nano/seed$$s/metrics.json preflexor_lab/assets/nano/metrics_seed$$s.json; cp runs/nano/novice$$s/metrics.json preflexor_lab/assets/nano/novice_seed$$s.json; done
 
-readme: env      ## README.md from nbs/index.ipynb
+readme: env      ## README.md from nbs/index.ipynb, docs/results.md from nbs/results
 	$(BIN)/python .github/make_readme.py
+	$(BIN)/python .github/make_results.py
 
 docs:            ## the documentation site, in site/ (needs the extra docs alone, and puts it into the environment)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
