@@ -34,7 +34,9 @@ $(READY): setup.py settings.ini $(wildcard $(CONSTRAINTS))
 demo: env        ## documents in, a model that thinks out: the main job on the embedded model
 	$(BIN)/preflexor run --run-dir $(RUN) $(ARGS)
 
-test: env        ## export, clean, library equals notebooks, types, notebook tests, pytest
+test: env        ## lint, types, library equals notebooks, notebook tests, pytest
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/python tests/check_export.py
 	PATH="$(BIN):$$PATH" PREFLEXOR_FAST=1 $(BIN)/nbdev_test --n_workers 2 --timing

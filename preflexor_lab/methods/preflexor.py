@@ -37,7 +37,7 @@ from ..text.masks import MaskPolicy
 from ..text.records import Certificate
 from ..training.callbacks import fit
 from ..training.dpo import DPOConfig, DPOTrainer
-from ..training.preference import ORPOConfig, ORPOTrainer
+from ..training.orpo import ORPOConfig, ORPOTrainer
 
 # %% ../../nbs/10_methods/00_preflexor.ipynb #94f6287e
 _log = logging.getLogger(__name__)
