@@ -100,7 +100,7 @@ def run(
     `preflexor run demo stages.0.epochs=2 eval.items=400`  settings by their dotted keys (`preflexor keys` lists them)
     """
     level = logging.INFO if debug else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
     with _mistakes(debug):
         name, settings = _parts(words or [])
         from preflexor_lab.recipes.run import run_recipe
