@@ -26,7 +26,7 @@ import torch
 from common import cpu
 from preflexor_lab.models.loading import small_model, train_tokenizer
 from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
-from preflexor_lab.training.preference import ORPOConfig, ORPOTrainer
+from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
 from transformers import PrinterCallback
 
 

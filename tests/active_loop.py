@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from preflexor_lab.methods import preflexor
 from preflexor_lab.models.loading import small_model, train_tokenizer, weights_hash
 from preflexor_lab.models.local import LocalEngine
-from preflexor_lab.training.preference import ORPOConfig
+from preflexor_lab.training.orpo import ORPOConfig
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()

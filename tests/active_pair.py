@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from preflexor_lab.methods.preflexor import PRefLexORORPOTrainer
 from preflexor_lab.models.loading import small_model, train_tokenizer, weights_hash
-from preflexor_lab.training.preference import ORPOConfig
+from preflexor_lab.training.orpo import ORPOConfig
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()

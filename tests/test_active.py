@@ -125,7 +125,7 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
     from preflexor_lab.methods.preflexor import PRefLexORDPOTrainer, PRefLexORORPOTrainer
     from preflexor_lab.models.local import generate_local_model
     from preflexor_lab.training.dpo import DPOConfig
-    from preflexor_lab.training.preference import ORPOConfig
+    from preflexor_lab.training.orpo import ORPOConfig
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     for cls in (PeftModel, PreTrainedTokenizerBase):

@@ -169,15 +169,15 @@ def test_a_tool_that_hangs_and_crashes(tmp_path):
     for batch, (piece,) in zip(trainer.rolled, trainer.pieces):
         for j, r in enumerate(batch):
             mood = Moody().mood(r.completion.text)
-            assert said[mood] in r.why if mood in said else r.why == ""
+            assert said[mood] in r.error if mood in said else r.error == ""
             assert bool(piece["failed"][j]) == (mood in said)
             assert int(piece["live"][j].sum()) == (0 if mood in said else len(r.ids))
             assert bool(piece["advantages"][j].abs().sum() > 0) == (mood not in said)
-    failed = [sum(bool(r.why) for r in batch) / len(batch) for batch in trainer.rolled for _ in range(2)]
+    failed = [sum(bool(r.error) for r in batch) / len(batch) for batch in trainer.rolled for _ in range(2)]
     log = [l for l in trainer.state.log_history if "policy/failed_scores" in l]
     assert [l["policy/failed_scores"] for l in log] == pytest.approx(failed)
     scores = [
-        torch.tensor([r.score for r in batch if not r.why]).mean().item() for batch in trainer.rolled for _ in range(2)
+        torch.tensor([r.score for r in batch if not r.error]).mean().item() for batch in trainer.rolled for _ in range(2)
     ]
     assert [l["policy/score"] for l in log] == pytest.approx(scores, abs=1e-5)  # of the others alone
 

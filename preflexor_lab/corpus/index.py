@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXTRAS', 'VECTOR_STORES', 'resolve_embedding', 'resolve_store', 'CorpusIndex', 'corpus_fingerprint', 'build_index']
 
-# %% ../../nbs/03_corpus/03_index.ipynb #b1958ab7
+# %% ../../nbs/03_corpus/03_index.ipynb #c002
 import hashlib
 import importlib
 import json
@@ -26,7 +26,7 @@ from .reading import Problem, _files, load_documents
 from .splitting import Node, make_nodes
 from ..text.files import replacing
 
-# %% ../../nbs/03_corpus/03_index.ipynb #9e413762
+# %% ../../nbs/03_corpus/03_index.ipynb #c005
 EXTRAS = {"huggingface": "preflexor_lab[embed]"}
 
 
@@ -75,7 +75,7 @@ def resolve_embedding(
     except OSError as e:
         raise ValueError(f"embed={embed!r} cannot be loaded: {' '.join(str(e).split())[:200]}") from e
 
-# %% ../../nbs/03_corpus/03_index.ipynb #a7eccc76
+# %% ../../nbs/03_corpus/03_index.ipynb #c009
 def _faiss(folder, dim):
     "FAISS, exact inner product."
     packages, asked = "llama-index-vector-stores-faiss faiss-cpu", "vector_store='faiss'"
@@ -133,7 +133,7 @@ def resolve_store(
         )
     return VECTOR_STORES[store](folder, dim)
 
-# %% ../../nbs/03_corpus/03_index.ipynb #24dc50a3
+# %% ../../nbs/03_corpus/03_index.ipynb #c013
 class CorpusIndex:
     "Passages of a corpus, found by words or by meaning, at random, or split for an honest test."
 
@@ -158,7 +158,7 @@ class CorpusIndex:
         "The documents, in order."
         return list(dict.fromkeys(n.source for n in self.nodes))
 
-# %% ../../nbs/03_corpus/03_index.ipynb #b5a13265
+# %% ../../nbs/03_corpus/03_index.ipynb #c016
 @patch
 def retrieve(
     self: CorpusIndex,
@@ -183,7 +183,7 @@ def random_nodes(
     "Passages drawn without replacement: the same ones for the same seed and corpus."
     return random.Random(seed).sample(self.nodes, min(k, len(self)))
 
-# %% ../../nbs/03_corpus/03_index.ipynb #9b06b6cf
+# %% ../../nbs/03_corpus/03_index.ipynb #c019
 def _bm25(nodes: Sequence[Node], folder: Path | None):
     "A BM25 search over nodes, kept in `folder` or read from there."
     import bm25s
@@ -210,7 +210,7 @@ def _bm25(nodes: Sequence[Node], folder: Path | None):
 
     return search
 
-# %% ../../nbs/03_corpus/03_index.ipynb #3189bde2
+# %% ../../nbs/03_corpus/03_index.ipynb #c022
 @patch
 def subset(
     self: CorpusIndex,
@@ -238,7 +238,7 @@ def split(
     held = set(rank[: min(len(sources) - 1, max(1, round(fraction * len(sources))))])
     return self.subset([s for s in sources if s not in held]), self.subset([s for s in sources if s in held])
 
-# %% ../../nbs/03_corpus/03_index.ipynb #5be4f4e5
+# %% ../../nbs/03_corpus/03_index.ipynb #c025
 def _uuid(position: int) -> str:
     "A position as the only kind of name that some stores take."
     return str(uuid.UUID(int=position))
@@ -285,7 +285,7 @@ def _dense(nodes: Sequence[Node], folder: Path, model, store):
     search.close = getattr(getattr(vectors, "client", None), "close", lambda: None)
     return search
 
-# %% ../../nbs/03_corpus/03_index.ipynb #429da6c4
+# %% ../../nbs/03_corpus/03_index.ipynb #c029
 _FORMAT = 1
 
 
@@ -309,7 +309,7 @@ def corpus_fingerprint(
                 total.update(b"unreadable")  # it is reported when the folder is loaded
     return total.hexdigest()
 
-# %% ../../nbs/03_corpus/03_index.ipynb #94a916a5
+# %% ../../nbs/03_corpus/03_index.ipynb #c032
 def _refuse_foreign(place: Path) -> None:
     "An old index may be replaced; a folder that holds something else may not."
     if place.exists() and any(place.iterdir()) and not (place / "index.json").is_file():
@@ -342,7 +342,7 @@ def _write_index(place: Path, mark: str, nodes, problems, model, store) -> None:
         about = dict(fingerprint=mark, problems=[asdict(p) for p in problems])
         (part / "index.json").write_text(json.dumps(about, indent=1))
 
-
+# %% ../../nbs/03_corpus/03_index.ipynb #c035
 def build_index(
     folder: str | Path,  # corpus
     persist_dir: str | Path | None = None,  # where the index is kept; None keeps it in memory

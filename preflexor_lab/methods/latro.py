@@ -15,7 +15,8 @@ import torch
 from fastcore.basics import patch
 from ..text.markers import THINK_END, split_sections
 from ..text.records import Certificate
-from ..training.policy_gradient import PolicyConfig, PolicyTrainer, Rollout, group_advantages
+from ..training.losses import rloo_advantages
+from ..training.policy_gradient import PolicyConfig, PolicyTrainer, Rollout
 
 # %% ../../nbs/10_methods/04_latro.ipynb #c006
 @dataclass
@@ -41,7 +42,7 @@ class LatroTerms:
         weights: torch.Tensor | None = None,  # (N,) importance of samples from another engine
     ) -> tuple[torch.Tensor, torch.Tensor]:  # (N,) loss, (N,) advantage
         "Minus eq. 4 as a loss: its gradient is that of eq. 4."
-        advantage = group_advantages(self.reward(beta).view(-1, self.k)).view(-1)
+        advantage = rloo_advantages(self.reward(beta).view(-1, self.k)).view(-1)
         pull = advantage * self.rationale if weights is None else advantage * weights * self.rationale
         return -(pull + sft_weight * self.answer), advantage
 
@@ -139,7 +140,7 @@ class LaTROTrainer(PolicyTrainer):
 
     def score(self, groups) -> None:
         "Only whether a rationale ended: its worth comes with the forward pass."
-        for r in (r for g in groups for r in g if not r.why):
+        for r in (r for g in groups for r in g if not r.error):
             ended = bool(self.stop) and any(r.completion.text.endswith(s) or self.ends_with(r, s) for s in self.stop)
             r.score, r.finished = 0.0, r.finished and (ended or self.policy_args.stop_token != "seqs")
         self.unstopped = 0 if any(r.finished for g in groups for r in g) else self.unstopped + sum(map(len, groups))

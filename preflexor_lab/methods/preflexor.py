@@ -6,7 +6,7 @@
 __all__ = ['NothingToLearn', 'keep_wrong', 'ActiveTrainer', 'PRefLexORORPOTrainer', 'PRefLexORDPOTrainer', 'pair_generator',
            'get_nodes_for_topic', 'get_answer', 'plot_training_logs']
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #e42bbf96
+# %% ../../nbs/10_methods/00_preflexor.ipynb #f3d5cc36
 import copy
 import hashlib
 import json
@@ -37,9 +37,9 @@ from ..text.masks import MaskPolicy
 from ..text.records import Certificate
 from ..training.callbacks import fit
 from ..training.dpo import DPOConfig, DPOTrainer
-from ..training.preference import ORPOConfig, ORPOTrainer
+from ..training.orpo import ORPOConfig, ORPOTrainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #cf30e366
+# %% ../../nbs/10_methods/00_preflexor.ipynb #94f6287e
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +54,7 @@ class _Carried:
     scheduler: dict | None = None  # state of the learning-rate schedule
     horizon: int | None = None  # steps of the whole run, None when unknown
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #af122ba4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c6747c44
 class _Round:
     "Makes a trainer one round of a longer run; `progress` says what came before, None makes it a run of its own."
 
@@ -84,7 +84,7 @@ class _Round:
             logs["round"] = self.progress.round + 1
         super().log(logs, start_time)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #5a1dfb75
+# %% ../../nbs/10_methods/00_preflexor.ipynb #cf20f26e
 def _name(option) -> str:
     "Enum members of transformers as their names."
     return str(getattr(option, "value", option))
@@ -105,7 +105,7 @@ def create_scheduler(self: _Round, num_training_steps: int, optimizer=None):
             group["lr"] = lr
     return scheduler
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #6b2fc911
+# %% ../../nbs/10_methods/00_preflexor.ipynb #79758310
 class _ORPORound(_Round, ORPOTrainer):
     "One round of Phase I."
 
@@ -127,11 +127,11 @@ class _DPORound(_Round, DPOTrainer):
             )
         return self.model, nullcontext()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a174c78e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c1f309d4
 class NothingToLearn(ValueError):
     "A round left no pair to train on; `ActiveTrainer.run` ends the loop on it."
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #cbd6331d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #88cbb01f
 def _has_verdicts(dataset) -> bool:
     "Whether a column says which rejected answers are right."
     return "rejected_correct" in dataset.column_names and any(v is not None for v in dataset["rejected_correct"])
@@ -163,7 +163,7 @@ def keep_wrong(
             keep.append(i)
     return dataset.select(keep), counts
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #2104cf4f
+# %% ../../nbs/10_methods/00_preflexor.ipynb #79a8e99b
 _REFUSED = {
     "data_collator": "batches are made from ids and masks; subclass PreferenceTrainer and its collate",
     "model_init": "the loop trains the model that it is given; make it before",
@@ -181,7 +181,7 @@ def _refuse(given: dict) -> None:
         if value is not None:
             raise ValueError(f"{name} has no equal here: {_REFUSED[name]}")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #472f5b93
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a20b5cc3
 _SWITCHES = dict(
     mask_thinking_tokens=False,
     thinking_token_mask_percentage=1.0,
@@ -201,7 +201,7 @@ def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
         raise ValueError(f"policy= and {changed[0]}= both choose the masks: give one of them")
     return MaskPolicy(**switches) if policy is None else policy
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ebd2e51d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9b4dc6a9
 def _one_tokenizer(tokenizer, processing_class):
     "The tokenizer under either of its two names."
     if tokenizer is None and processing_class is None:
@@ -210,14 +210,14 @@ def _one_tokenizer(tokenizer, processing_class):
         raise ValueError("tokenizer and processing_class differ; give one of them")
     return processing_class if tokenizer is None else tokenizer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #c1b28a86
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2dbc8460
 def _check_topics(topics) -> None:
     number = isinstance(topics, int) and topics > 0
     names = isinstance(topics, list) and topics and all(isinstance(t, str) for t in topics)
     if topics is not None and not number and not names:
         raise ValueError(f"topics must be a list of names or a positive number of random contexts, got {topics!r:.60}")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #bb833f29
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a4647388
 def _check_reference(loop) -> None:
     "Raise ValueError where the reference cannot be what was asked for."
     phase_two, adapted = issubclass(loop._round_class, DPOTrainer), isinstance(loop.model, PeftModel)
@@ -230,7 +230,7 @@ def _check_reference(loop) -> None:
     if loop.reference == "round" and adapted and loop.args.reference_cache:
         raise ValueError("reference_cache knows a base, not an adapter: leave it out with reference='round'")
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #fee57207
+# %% ../../nbs/10_methods/00_preflexor.ipynb #52dc2425
 def _check_loop(loop) -> None:
     "Raise ValueError for arguments of an `ActiveTrainer` that cannot be meant."
     if loop.train_dataset is None and loop.generate_dataset is None:
@@ -245,7 +245,7 @@ def _check_loop(loop) -> None:
         )
     _check_reference(loop)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #d90e6f96
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0555d8a5
 class ActiveTrainer:
     "Generate, train, generate again; raises ValueError on missing or contradicting arguments."
 
@@ -306,7 +306,7 @@ class ActiveTrainer:
         _check_loop(self)
         self._begin(resume)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #cddca3b8
+# %% ../../nbs/10_methods/00_preflexor.ipynb #7ea30ab9
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
@@ -324,7 +324,7 @@ def _begin(self: ActiveTrainer, resume) -> None:
         self.progress.log_history.append(entry)
     self.concatenated_train_dataset = self.train_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #bb8170fe
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2508e128
 @patch
 def _generate(self: ActiveTrainer):
     "Call the user's `generate_dataset` with the model in eval mode."
@@ -346,7 +346,7 @@ def _generate(self: ActiveTrainer):
     finally:
         self.model.train(training)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #c6fb74c3
+# %% ../../nbs/10_methods/00_preflexor.ipynb #3326aa94
 @patch
 def _once(self: ActiveTrainer, make: Callable, folder: Path):
     "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
@@ -361,7 +361,7 @@ def _once(self: ActiveTrainer, make: Callable, folder: Path):
     state.wait_for_everyone()
     return load_from_disk(str(folder))
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #18edbcad
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2ebc2070
 @patch
 def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     "Apply the grader, or say that nothing can."
@@ -375,7 +375,7 @@ def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     )
     return dataset, {}
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #9911b8e9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #329c7bda
 @patch
 def _new_data(self: ActiveTrainer) -> tuple:
     "Generate and filter; returns (dataset, log entry), raises NothingToLearn when no pair is left."
@@ -401,7 +401,7 @@ def _new_data(self: ActiveTrainer) -> tuple:
         )
     return dataset, entry
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #808e6c52
+# %% ../../nbs/10_methods/00_preflexor.ipynb #da33547f
 @patch(as_prop=True)
 def _saves(self: ActiveTrainer) -> bool:
     "Whether the ends of rounds are saved."
@@ -427,7 +427,7 @@ def main(self: ActiveTrainer) -> bool:
 
     return PartialState().is_main_process
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #2d9edafa
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a9336b44
 @patch
 def _unfinished(self: ActiveTrainer) -> Path:
     "The folder of this round's own checkpoints; those of other pairs are removed."
@@ -440,14 +440,14 @@ def _unfinished(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return folder
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #b13dee27
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4259fa54
 def _steps_of(trainer) -> int:
     "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
     args = trainer.args
     batches = math.ceil(len(trainer.train_dataset) / (args.train_batch_size * args.world_size))
     return max(1, math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps)))
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #5423b6d6
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0db22cec
 @patch
 def _new_round(self: ActiveTrainer, n_steps: int | None):
     "The trainer of the next round."
@@ -487,12 +487,23 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     trainer.remove_callback(PrinterCallback)  # it prints every entry of the log, which `metrics.jsonl` holds
     return trainer
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #91a8b007
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2fa0421f
+def _without_autocast(model) -> None:
+    "Give a model the `forward` back that it had before accelerate wrapped it."
+    original = vars(model).pop(
+        "_original_forward", None
+    )  # accelerate's own unwrapping takes off transformers' part too
+    if original is not None and getattr(original, "__func__", None) is type(model).forward:
+        del model.forward
+    elif original is not None:
+        model.forward = original
+
+
 @patch
 def _carry(self: ActiveTrainer, past: _Carried) -> None:
     "Keep what the next round needs, and take the autocast off the model that accelerate put around it."
     trainer = self.trainer
-    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    _without_autocast(trainer.model)
     keeps = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     if not keeps and past.round == 0:
         _log.warning("the optimizer's state restarts every round under FSDP and DeepSpeed")
@@ -506,7 +517,7 @@ def _carry(self: ActiveTrainer, past: _Carried) -> None:
     )
     self.updated = self.resumed = False
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #f8b5ce30
+# %% ../../nbs/10_methods/00_preflexor.ipynb #32be0894
 @patch
 def _write_metrics(self: ActiveTrainer) -> None:
     "Replace `metrics.jsonl`: the history is short, and a rewritten file has no line twice after a resume."
@@ -515,7 +526,7 @@ def _write_metrics(self: ActiveTrainer) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #edb15b39
+# %% ../../nbs/10_methods/00_preflexor.ipynb #a601c45e
 @patch
 def train(
     self: ActiveTrainer,
@@ -547,7 +558,7 @@ def train(
         self.push_round()
     return self.trainer.output
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #8b76d912
+# %% ../../nbs/10_methods/00_preflexor.ipynb #d767b523
 @patch
 def update_dataset(self: ActiveTrainer) -> None:
     "Generate the next round's pairs with the weights as they are now; raises NothingToLearn when none is left."
@@ -563,7 +574,7 @@ def update_dataset(self: ActiveTrainer) -> None:
         with replacing(folder / "next") as part:
             self._fill_data(part)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #05e911a4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #391ff694
 @patch
 def run(
     self: ActiveTrainer,
@@ -586,7 +597,7 @@ def run(
                 break
     return self.progress.log_history
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #bd7305eb
+# %% ../../nbs/10_methods/00_preflexor.ipynb #24d3bebc
 @patch(as_prop=True)
 def log_history(self: ActiveTrainer) -> list[dict]:
     "Every log entry of every round, with continuous steps."
@@ -602,7 +613,7 @@ def state(self: ActiveTrainer):
         return self.trainer.state
     return TrainerState(global_step=self.progress.step, log_history=list(self.log_history))
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #e9b7020e
+# %% ../../nbs/10_methods/00_preflexor.ipynb #4100b194
 @patch
 def round_log(
     self: ActiveTrainer,
@@ -616,7 +627,7 @@ def round_log(
         if entry["round"] == number and "train_runtime" not in entry and "data/pairs" not in entry
     ]
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #d68a5524
+# %% ../../nbs/10_methods/00_preflexor.ipynb #0beda8c6
 @patch
 def save_model(
     self: ActiveTrainer,
@@ -632,7 +643,7 @@ def save_model(
     if self.main:
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with the hub's token in it
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #59b988f4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #15142d95
 @contextmanager
 def _without_bars():
     "A run has one progress bar, and `datasets` is not it."
@@ -657,7 +668,7 @@ def _fill_data(self: ActiveTrainer, folder: Path) -> None:
     state = dict(round=now.round, step=now.step, updated=self.updated, log_history=now.log_history)
     (folder / "loop.json").write_text(json.dumps(state))
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #b0d92c89
+# %% ../../nbs/10_methods/00_preflexor.ipynb #b1ca8aad
 @patch
 def save_state(self: ActiveTrainer) -> Path:
     "Save the round just trained: weights, optimizer, schedule, data, logs."
@@ -679,7 +690,7 @@ def save_state(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return path
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #0be82faa
+# %% ../../nbs/10_methods/00_preflexor.ipynb #9fb46513
 @patch
 def resume(
     self: ActiveTrainer,
@@ -709,7 +720,7 @@ def resume(
     self.updated, self.trainer, self.resumed = state["updated"], None, True
     return True
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #8f5bcca7
+# %% ../../nbs/10_methods/00_preflexor.ipynb #b04629e3
 @patch
 def evaluate(
     self: ActiveTrainer,
@@ -721,7 +732,7 @@ def evaluate(
     trainer = self.trainer if self.trainer is not None else self._new_round(self.n_steps)
     return trainer.evaluate(eval_dataset)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #209b586f
+# %% ../../nbs/10_methods/00_preflexor.ipynb #74cfcdef
 @patch
 def push_round(
     self: ActiveTrainer,
@@ -751,19 +762,19 @@ def push_round(
             commit_message=message,
         )
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #ab5b027d
+# %% ../../nbs/10_methods/00_preflexor.ipynb #80533acf
 class PRefLexORORPOTrainer(ActiveTrainer):
     "Phase I, structured thought integration: the loop around ORPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _ORPORound, ORPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #886d03a9
+# %% ../../nbs/10_methods/00_preflexor.ipynb #7320187b
 class PRefLexORDPOTrainer(ActiveTrainer):
     "Phase II, independent reasoning development: the loop around EXO or DPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _DPORound, DPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a790fc4b
+# %% ../../nbs/10_methods/00_preflexor.ipynb #146614ea
 def pair_generator(
     teacher,  # OracleTeacher, ClozeTeacher or LLMTeacher
     grade=None,  # (item, response) → Certificate; None: the teacher's
@@ -810,7 +821,7 @@ def pair_generator(
 
     return generate_dataset
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a36ff4f4
+# %% ../../nbs/10_methods/00_preflexor.ipynb #c5e7c72c
 def get_nodes_for_topic(
     index,  # CorpusIndex, or an index of llama-index
     topic: str,  # what to look for
@@ -823,7 +834,7 @@ def get_nodes_for_topic(
         nodes = index.retrieve(topic, number_nodes_to_get)
     return nodes, " ".join(node.text for node in nodes)
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #a1857a05
+# %% ../../nbs/10_methods/00_preflexor.ipynb #2a369108
 _ANSWER_PROMPT = """Context:
 
 {context}
@@ -848,7 +859,7 @@ def get_answer(
         raise ValueError(f"no answer: {done.error}")
     return done.text.strip()
 
-# %% ../../nbs/10_methods/00_preflexor.ipynb #64e51216
+# %% ../../nbs/10_methods/00_preflexor.ipynb #f87919af
 def plot_training_logs(
     log_history: list[dict],  # of any trainer
     keys_to_plot: list[str] | None = None,  # metrics; None: losses, rewards and learning rate

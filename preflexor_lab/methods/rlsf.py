@@ -224,16 +224,16 @@ def judged(self: RLSFTrainer, pairs: list[tuple]) -> list:
 # %% ../../nbs/10_methods/05_rlsf.ipynb #c016
 @patch
 def score(self: RLSFTrainer, groups) -> None:
-    alive = [r for g in groups for r in g if not r.why]
+    alive = [r for g in groups for r in g if not r.error]
     for r, cert in zip(alive, self.judged([(r.row, r.completion.text) for r in alive]), strict=True):
         self.certificates[id(r)] = cert
-        r.score, r.why = (math.nan, cert.error) if cert.failed else (cert.score, "")
-        if r.why or self.policy_args.feedback != "token":
+        r.score, r.error = (math.nan, cert.error) if cert.failed else (cert.score, "")
+        if r.error or self.policy_args.feedback != "token":
             continue
         try:
             self.offsets[id(r)] = sampled_offsets(self.tokenizer, r.ids, r.completion.text, r.row["prompt_ids"])
         except ValueError as e:
-            r.score, r.why = math.nan, f"{e} (a server that drops special tokens needs skip_special_tokens=False)"
+            r.score, r.error = math.nan, f"{e} (a server that drops special tokens needs skip_special_tokens=False)"
 
 # %% ../../nbs/10_methods/05_rlsf.ipynb #c017
 @patch
@@ -262,7 +262,7 @@ def keep(self: RLSFTrainer, group, most: int = 50):
 @patch
 def feedback_of(self: RLSFTrainer, rollout) -> list[float]:
     "The certificate's values at the sampled tokens, in the configured view; zeros for a sample without a verdict."
-    if rollout.why:
+    if rollout.error:
         return [0.0] * len(rollout.ids)
     offsets = self.offsets.get(id(rollout), [(0, 0)] * len(rollout.ids))  # the other views need none
     return token_rewards(self.certificates[id(rollout)], offsets, self.policy_args.feedback)

@@ -59,7 +59,7 @@ class ORPOSpec(PairSpec):
     def loop_classes(self):
         "The loop around ORPO."
         from preflexor_lab.methods.preflexor import PRefLexORORPOTrainer
-        from preflexor_lab.training.preference import ORPOConfig
+        from preflexor_lab.training.orpo import ORPOConfig
 
         return ORPOConfig, PRefLexORORPOTrainer
 

@@ -78,6 +78,7 @@ class PolicyStage(TrainedStage):
         s = self.spec
         common = dict(rloo_k=s.samples, response_length=s.max_new_tokens, temperature=s.temperature, kl_coef=s.kl_coef)
         common |= dict(rollout_batch_size=self.recipe.batch_size, group_by_length=False)
+        common |= dict(per_device_train_batch_size=s.batch_size * s.samples)
         if s.evaluations:
             common |= dict(num_evaluations=s.evaluations, save_strategy="steps")
         return self.arguments(cls, context, seed=stage_seed(self.seed, self.name), **common, **own)

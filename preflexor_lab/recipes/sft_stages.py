@@ -59,7 +59,7 @@ class ConfigStage(TrainedStage):
         pairs = [Pair(r["prompt"], r["chosen"], r["rejected"]) for r in work.trained if "chosen" in r]
         to_jsonl(pairs, self.pairs_file)
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c007
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c008
 def completions_of(
     drafts: list,  # with prompt and chosen
     thinking: bool = True,  # False: answers alone
@@ -69,7 +69,7 @@ def completions_of(
         return [dict(prompt=d.prompt, completion=d.chosen) for d in drafts]
     return [dict(prompt=d.prompt, completion=" " + split_sections(d.chosen).answer.strip()) for d in drafts]
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c011
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c012
 class SFTSpec(CompletionSpec, TrainingSpec):
     "Supervised fine-tuning on the teacher's completions."
 
@@ -78,7 +78,7 @@ class SFTSpec(CompletionSpec, TrainingSpec):
     thinking: bool = Field(True, description="false: train on answers alone, without thinking")
     needs_questions = True
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c014
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c015
 @register_stage(SFTSpec, lists=("stages",))
 class SFTStage(ConfigStage):
     "Supervised fine-tuning on demonstrations."
@@ -92,7 +92,7 @@ class SFTStage(ConfigStage):
         "Its demonstrations."
         return SFTStageConfig(self.demonstrations(self.spec.thinking), **self.options())
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c018
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c019
 def fill_budget(
     examples: list[dict],  # prompt and completion
     sizes: list[int],  # tokens of each
@@ -113,7 +113,7 @@ def fill_budget(
             total += sizes[i]
     return out
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c022
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c023
 class ControlStage(TrainedStage):
     "SFT at the trained tokens of the main stages after the one it starts from; subclasses give `examples`."
 
@@ -144,14 +144,14 @@ class ControlStage(TrainedStage):
         self.evaluate(model, context)
         return model
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c024
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c026
 class SFTControlSpec(CompletionSpec, OptimizerSpec):
     "Control: SFT on the texts that the main stages chose, at their number of tokens."
 
     kind: Literal["sft"] = "sft"
     thinking: bool = Field(True, description="false: train on answers alone, without thinking")
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c026
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c029
 @register_stage(SFTControlSpec, lists=("controls",))
 class SFTControl(ControlStage):
     "SFT on the chosen texts of the main stages."
@@ -160,14 +160,14 @@ class SFTControl(ControlStage):
         "The chosen texts."
         return [e for s in self.main for e in s.demonstrations(self.spec.thinking)]
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c028
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c032
 class RFTSpec(SamplingSpec, CompletionSpec, OptimizerSpec):
     "Control: rejection-sampling fine-tuning, SFT on own answers that the grader passed, at the main stages' tokens."
 
     kind: Literal["rft"] = "rft"
     needs_questions = True
 
-# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c031
+# %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c035
 @register_stage(RFTSpec, lists=("controls",))
 class RFTControl(ControlStage):
     "SFT on own samples that the grader passed."

@@ -231,7 +231,7 @@ class BaseStage(EvaluatedStage):
         self.evaluate(model, context, sampled=True)
         return model
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c035
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c036
 def blocks_of(
     tokenizer,
     texts: list[str],
@@ -242,7 +242,7 @@ def blocks_of(
     joined = [i for ids in encoded for i in [*ids, tokenizer.eos_token_id]]
     return [joined[i : i + length] for i in range(0, len(joined), length)]
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c039
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c040
 class PretrainSpec(TrainingSpec):
     "Phase 0: a small model made from the task's own texts, when the recipe's model is new."
 
@@ -260,7 +260,7 @@ class PretrainSpec(TrainingSpec):
         "It is the base of the other stages."
         return ["base"]
 
-# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c042
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c043
 @register_stage(PretrainSpec, lists=("stages",))
 class PretrainStage(TrainedStage):
     "Makes and evaluates the model that everything starts from."
