@@ -59,8 +59,8 @@ def ours(args, model, tok, prompts, folder):
             assert int((found["feedback"] != 0).sum()) >= 3 * len(found["ids"])
             return found
 
-        def settle(self, batches):
-            found, parts["old_and_reference"] = cpu(lambda: super(Timed, self).settle(batches))
+        def compute_advantages(self, batches):
+            found, parts["old_and_reference"] = cpu(lambda: super(Timed, self).compute_advantages(batches))
             return found
 
     config = RLSFConfig(

@@ -136,7 +136,8 @@ def lab(folder, tool, engine=None, **options):
         tool,
         engine=engine(model) if engine else None,
     )
-    trainer.rolled, trainer.pieces, sample, settle = [], [], trainer.sample, trainer.settle
+    trainer.rolled, trainer.pieces = [], []
+    sample, compute_advantages = trainer.sample, trainer.compute_advantages
 
     def watch_samples(rows):
         groups = sample(rows)
@@ -144,10 +145,10 @@ def lab(folder, tool, engine=None, **options):
         return groups
 
     def watch_pieces(batches):
-        trainer.pieces.append(settle(batches))
+        trainer.pieces.append(compute_advantages(batches))
         return trainer.pieces[-1]
 
-    trainer.sample, trainer.settle = watch_samples, watch_pieces
+    trainer.sample, trainer.compute_advantages = watch_samples, watch_pieces
     return trainer
 
 
@@ -177,7 +178,9 @@ def test_a_tool_that_hangs_and_crashes(tmp_path):
     log = [l for l in trainer.state.log_history if "policy/failed_scores" in l]
     assert [l["policy/failed_scores"] for l in log] == pytest.approx(failed)
     scores = [
-        torch.tensor([r.score for r in batch if not r.error]).mean().item() for batch in trainer.rolled for _ in range(2)
+        torch.tensor([r.score for r in batch if not r.error]).mean().item()
+        for batch in trainer.rolled
+        for _ in range(2)
     ]
     assert [l["policy/score"] for l in log] == pytest.approx(scores, abs=1e-5)  # of the others alone
 
