@@ -482,13 +482,6 @@ def run(self: RewardDPOConfig, model, work: Workspace):
     return fit(trainer, work.log_line, lambda done, total: work.context.step(total + done, 2 * total), self.early())
 
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c046
-def _load_judge(name: str, work: Workspace) -> tuple:
-    "(model, tokenizer) of an earlier stage, or of a path."
-    folder = work.context.folder
-    path = str(folder.checkpoint_dir(name)) if folder.done(name) else name
-    return load_model(path), load_tokenizer(path)
-
-
 @dataclass
 class SelfRewardDPOConfig(RewardDPOConfig):
     "One round of Self-Rewarding: the model judges its own candidates; raises as RewardDPOConfig."
@@ -521,32 +514,41 @@ class SelfRewardDPOConfig(RewardDPOConfig):
                 f" only {', '.join(prompts)}"
             )
 
-    def judge(self, engine, work: Workspace):
-        "Who votes, and how."
-        who = self.rewarding_model
-        if isinstance(who, str):
-            who = _load_judge(who, work)
-        if isinstance(who, tuple):
-            who = CachedEngine(
-                LocalEngine(*who, batch_size=work.batch_size),
-                work.context.folder.ledger,
-                "vote",
-                batch_size=4 * work.batch_size,
-            )
-        if who is not None and not hasattr(who, "generate"):
-            return as_judge(who)
-        return as_judge(
-            engine if who is None else who,
-            work.prompts[self.self_reward_config_keyname],
-            votes=self.num_sampled_reward_responses,
-            temperature=self.eval_temperature,
-            top_p=self.eval_top_p,
-            max_new_tokens=self.eval_max_new_tokens,
-            seed=work.seed,
-            **self.eval_kwargs,
-        )
-
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c049
+def _load_judge(name: str, work: Workspace) -> tuple:
+    "(model, tokenizer) of an earlier stage, or of a path."
+    folder = work.context.folder
+    path = str(folder.checkpoint_dir(name)) if folder.done(name) else name
+    return load_model(path), load_tokenizer(path)
+
+
+@patch
+def judge(self: SelfRewardDPOConfig, engine, work: Workspace):
+    "Who votes, and how."
+    who = self.rewarding_model
+    if isinstance(who, str):
+        who = _load_judge(who, work)
+    if isinstance(who, tuple):
+        who = CachedEngine(
+            LocalEngine(*who, batch_size=work.batch_size),
+            work.context.folder.ledger,
+            "vote",
+            batch_size=4 * work.batch_size,
+        )
+    if who is not None and not hasattr(who, "generate"):
+        return as_judge(who)
+    return as_judge(
+        engine if who is None else who,
+        work.prompts[self.self_reward_config_keyname],
+        votes=self.num_sampled_reward_responses,
+        temperature=self.eval_temperature,
+        top_p=self.eval_top_p,
+        max_new_tokens=self.eval_max_new_tokens,
+        seed=work.seed,
+        **self.eval_kwargs,
+    )
+
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c052
 @dataclass
 class ExternalRewardDPOConfig(RewardDPOConfig):
     "One round with an external reward; raises as RewardDPOConfig, and on a reward that cannot judge."
@@ -565,7 +567,7 @@ class ExternalRewardDPOConfig(RewardDPOConfig):
         "The external reward."
         return self.reward_model
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c053
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c056
 def create_default_paper_config(
     *,
     train_sft_dataset,  # IFT rows, or a list of IFT and EFT datasets
@@ -599,7 +601,7 @@ def create_default_paper_config(
     ]
     return [SFTConfig(train_sft_dataset, valid_sft_dataset, **dict(sft_config)), *rounds]
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c057
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c060
 def describe(
     value,  # a setting, a dataset, a model, a function
 ):  # plain values that change when it does
@@ -626,7 +628,7 @@ def describe(
         return f"{value.__qualname__} {digest}"
     return getattr(value, "engine_id", None) or getattr(value, "__qualname__", None) or type(value).__name__
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c060
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c063
 @dataclass
 class FinetuneStage:
     "A config as a stage of a run."
@@ -661,7 +663,7 @@ class StartStage:
         self.trainer.measured(model, self.trainer.workspace(self.name, context))
         return None
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c064
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c067
 def _checked_model(model, tokenizer) -> tuple:
     "Model and tokenizer, loaded when given by name; raises ValueError on what is no causal language model."
     if isinstance(model, (str, Path)):
@@ -693,7 +695,7 @@ def _checked_configs(given) -> list:
             )
     return configs
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c067
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c072
 class SelfRewardingTrainer:
     "Stages in any order; calling it runs them and returns the model. Raises ValueError on what it cannot train."
 
@@ -732,7 +734,7 @@ class SelfRewardingTrainer:
         if self.labelled or measure:
             self.stages.insert(0, StartStage("0.start", self))
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c069
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c075
 @patch
 def recipe(self: SelfRewardingTrainer) -> dict:  # model, seed, judge, accelerate, stages
     "What identifies this run, as plain values."
@@ -752,14 +754,14 @@ def recipe(self: SelfRewardingTrainer) -> dict:  # model, seed, judge, accelerat
         )
     )
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c071
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c078
 @patch
 def workspace(self: SelfRewardingTrainer, name: str, context: Context) -> Workspace:
     "The workspace of the stage of this name."
     folder = context.folder.path / "trainer" / name
     return Workspace(name, folder, context, self.prompts, self.accelerate, self.batch_size)
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c073
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c081
 @patch
 def measured(self: SelfRewardingTrainer, model, work: Workspace):
     "Report the judge's quality on labelled responses, and the user's own measurement."
@@ -785,7 +787,19 @@ def measured(self: SelfRewardingTrainer, model, work: Workspace):
     for r in rows:
         work.context.report(work.name, r["metric"], r["value"], r["low"], r["high"], r["n"])
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c075
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c084
+@patch
+def _clear(self: SelfRewardingTrainer):
+    "Remove the checkpoints and state of an earlier run; its ledger stays, because what was generated is still true."
+    if self.path.is_dir():
+        with RunFolder(self.path, lock=True) if (self.path / "recipe.yaml").is_file() else RunFolder(self.path, {}):
+            pass
+    for name in ("checkpoints", "trainer", "data"):
+        shutil.rmtree(self.path / name, ignore_errors=True)
+    for name in ("recipe.yaml", "state.json", "metrics.jsonl", "summary.json"):
+        (self.path / name).unlink(missing_ok=True)
+
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c087
 @patch
 def __call__(
     self: SelfRewardingTrainer,
@@ -814,15 +828,3 @@ def __call__(
         for stage in self.stages[:-1]:
             shutil.rmtree(self.path / "checkpoints" / stage.name, ignore_errors=True)
     return self.model
-
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c077
-@patch
-def _clear(self: SelfRewardingTrainer):
-    "Remove the checkpoints and state of an earlier run; its ledger stays, because what was generated is still true."
-    if self.path.is_dir():
-        with RunFolder(self.path, lock=True) if (self.path / "recipe.yaml").is_file() else RunFolder(self.path, {}):
-            pass
-    for name in ("checkpoints", "trainer", "data"):
-        shutil.rmtree(self.path / name, ignore_errors=True)
-    for name in ("recipe.yaml", "state.json", "metrics.jsonl", "summary.json"):
-        (self.path / name).unlink(missing_ok=True)
