@@ -1,43 +1,54 @@
 # Two commands do everything on a fresh machine (Linux or macOS, Python 3.11 or later with venv):
 #   make demo   create .venv, install, run the main job, say where the report is
 #   make test   create .venv, install, run every test
-# Variables: PYTHON (the interpreter), VENV, TORCH (what pip installs for torch, before anything else), RUN, ARGS
+# Variables: PYTHON (the interpreter), VENV, TORCH (what pip installs for torch, before anything else), CONSTRAINTS (a file of
+# versions; empty: the newest of everything), RUN, ARGS
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
+CONSTRAINTS ?= constraints.txt
 RUN    ?= runs/demo
 ARGS   ?=
 BIN    := $(abspath $(VENV))/bin
 READY  := $(VENV)/.ready
+PIP    := HF_HUB_OFFLINE= $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test bench nano readme docs clean
+.PHONY: help env demo test lint bench nano readme docs dist constraints clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 env: $(READY)    ## create .venv and install the package with everything its tests need
 
-$(READY): setup.py settings.ini
+$(READY): setup.py settings.ini $(wildcard $(CONSTRAINTS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "preflexor_lab needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) -V 2>&1): name another one, as in 'make $(or $(MAKECMDGOALS),env) PYTHON=python3.12'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	HF_HUB_OFFLINE= $(BIN)/pip install --quiet '$(TORCH)'
-	HF_HUB_OFFLINE= $(BIN)/pip install --quiet --editable '.[dev]'
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[dev]'
 	@if git rev-parse --git-dir >/dev/null 2>&1; then git config --local include.path ../.gitconfig; fi
 	@touch $(READY)
 
 demo: env        ## documents in, a model that thinks out: the main job on the embedded model
 	$(BIN)/preflexor run --run-dir $(RUN) $(ARGS)
 
-test: env        ## export, clean, library equals notebooks, notebook tests, pytest
+test: env        ## lint, types, library equals notebooks, notebook tests, pytest
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/python tests/check_export.py
 	PATH="$(BIN):$$PATH" PREFLEXOR_FAST=1 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/python -m pytest tests -q
 
+lint: env        ## ruff over notebooks and scripts, mypy over the package
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
 bench: env       ## every benchmark, one JSON line each; runs them all, and fails at the end with a list of those that missed their target or broke
-	@missed=; HF_HUB_OFFLINE= $(BIN)/pip install --quiet --editable '.[dev,bench]' || missed=" bench_requirements (pip)"; \
+	@missed=; $(PIP) --editable '.[dev,bench]' || missed=" bench_requirements (pip)"; \
 	for f in benchmarks/*.py; do $(BIN)/python $$f || missed="$$missed $$f"; done; \
 	if [ -n "$$missed" ]; then echo "bench: missed the target or failed:$$missed" >&2; exit 1; fi
 
@@ -51,8 +62,9 @@ nano: env        ## retrain the packaged reasoner, critic and novice from nothin
 	cp runs/nano/novice0/novice/* preflexor_lab/assets/nano/novice/
 	for s in 0 1; do cp runs/nano/seed$$s/metrics.json preflexor_lab/assets/nano/metrics_seed$$s.json; cp runs/nano/novice$$s/metrics.json preflexor_lab/assets/nano/novice_seed$$s.json; done
 
-readme: env      ## README.md from nbs/index.ipynb
+readme: env      ## README.md from nbs/index.ipynb, docs/results.md from nbs/results
 	$(BIN)/python .github/make_readme.py
+	$(BIN)/python .github/make_results.py
 
 docs:            ## the documentation site, in site/ (needs the extra docs alone, and puts it into the environment)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -60,5 +72,12 @@ docs:            ## the documentation site, in site/ (needs the extra docs alone
 	$(BIN)/python docs/build.py
 	@echo "site/index.html is ready; with search: $(BIN)/python -m http.server --directory site"
 
+dist: env        ## the source distribution and the wheel, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+constraints: env ## constraints.txt from what .venv has
+	$(BIN)/python .ci/constraints.py > constraints.new && mv constraints.new constraints.txt
+
 clean:           ## remove the environment and build products (never your runs)
-	rm -rf $(VENV) build dist site _proc _docs *.egg-info
+	rm -rf $(VENV) build dist site _proc _docs *.egg-info .mypy_cache .ruff_cache

@@ -22,6 +22,7 @@ import time
 os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
 
 from preflexor_lab.models.loading import load_tokenizer, nano_path
+from preflexor_lab.tasks.statistics import spearman
 from preflexor_lab.tools.molecules import Molecule
 from preflexor_lab.tools.sentiment import (
     Sentiment,
@@ -29,7 +30,6 @@ from preflexor_lab.tools.sentiment import (
     agreement,
     learn_lexicon,
     review_rows,
-    spearman,
 )
 
 TEXTS = [

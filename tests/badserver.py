@@ -23,11 +23,11 @@ def ok(text="fine", **message):
 class BadServer:
     """A context manager around a threaded server; `url` is its base URL.
 
-    `script` is a list of steps, one for each request, the last one for all that follow. A step is a dict (sent as JSON),
+    `script` is a list of steps, one per request, the last one for all that follow. A step is a dict (sent as JSON),
     a string (the text of a proper answer), (status, headers, body), or one of the words "hang" (sleeps past any
     time-out), "cut" (half a body, then the connection is closed), "slam" (closed before anything is sent), "garbage"
-    (not JSON, though the header says so), "html" (a page). `seen` keeps what was asked, `busiest` the most requests under
-    way at one time.
+    (not JSON, though the header says so), "html" (a page). `seen` keeps the requests, `busiest` the most requests
+    under way at one time.
     """
 
     def __init__(self, *script, latency=0.0):

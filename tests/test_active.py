@@ -294,129 +294,48 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
 
 
 # ---- killed at any point --------------------------------------------------------------------------------------------
-LOOP = """
-import os, sys, random, signal
-from pathlib import Path
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-import datasets, torch
-torch.set_num_threads(1); datasets.disable_progress_bars()
-from preflexor_lab.methods import preflexor as active
-from preflexor_lab.models.local import LocalEngine
-from preflexor_lab.models.loading import small_model, train_tokenizer, weights_hash
-from peft import LoraConfig, get_peft_model
-
-def loop(folder, die, adapter):
-    tokenizer = train_tokenizer([f"{a} + {b} = {a+b}" for a in range(10) for b in range(10)], 300)
-    def strike(where):
-        "Die like a machine that loses power, once."
-        flag = Path(folder + ".died")
-        if where == die and not flag.exists():
-            flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def generate_dataset(generate_GPT, topics, model, tokenizer, **kw):
-        sums = [(random.randrange(10), random.randrange(10)) for _ in range(topics)]
-        prompts = [f"{a} + {b} =" for a, b in sums]
-        own = LocalEngine(model, tokenizer).generate(prompts, max_new_tokens=6, temperature=1.0)
-        return datasets.Dataset.from_dict(dict(prompt=prompts, chosen=[f" {a+b}" for a, b in sums], rejected=[c.text or " none" for c, in own]))
-
-    write = active._write_whole
-    def torn(path, fill):
-        "Die with a half-written folder."
-        def half(part):
-            fill(part)
-            strike("saving " + path.name)
-        return write(path, half)
-    active._write_whole = torn
-
-    model = small_model(tokenizer, hidden=32, layers=2, heads=4, max_length=64)
-    if adapter == "lora":
-        torch.manual_seed(0)
-        model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-    args = active.ORPOConfig(output_dir=folder, per_device_train_batch_size=2, learning_rate=3e-3, logging_steps=1, lr_scheduler_type="cosine", max_length=64,
-                             save_strategy="epoch", use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True)
-    trainer = active.PRefLexORORPOTrainer(model=model, args=args, tokenizer=tokenizer, n_steps=3, topics=4, rounds=3, generate_dataset=generate_dataset,
-                                          only_include_wrong_answers=False, resume=True)
-    trainer.run(on_round=lambda t: strike(f"after round {t.progress.round}"))
-    Path(folder, "RESULT").write_text(f"{weights_hash(trainer.model)} {trainer.progress.step}")
-
-root, cases = sys.argv[1], [c.split(":") for c in sys.argv[2:]]
-for name, die, adapter in cases:           # each attempt is a process of its own, forked before any tensor is computed
-    for attempt in range(2):
-        if (pid := os.fork()) == 0:
-            try: loop(f"{root}/{name}", die, adapter)
-            except BaseException:
-                import traceback; traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        status = os.waitpid(pid, 0)[1]
-        if os.WIFEXITED(status):
-            if os.WEXITSTATUS(status): sys.exit(f"{name} failed")
-            break
-        print("KILLED", name, os.WTERMSIG(status), flush=True)
-"""
 
 
 def outcome(folder):
-    "Final weights and steps, and the metrics without times."
-    lines = [json.loads(l) for l in (folder / "metrics.jsonl").read_text().splitlines()]
-    return (folder / "RESULT").read_text(), [
-        {k: v for k, v in e.items() if not any(w in k for w in ("runtime", "seconds", "per_second"))} for e in lines
-    ]
+    "Final weights and steps, and the metrics without times and without the trainer's summary of one process."
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    of_a_process = ("runtime", "seconds", "per_second", "train_loss", "total_flos")
+    kept = [{k: v for k, v in e.items() if not any(w in k for w in of_a_process)} for e in lines]
+    return (folder / "RESULT").read_text(), kept
 
 
 def test_killed_loop_ends_like_an_undisturbed_one(tmp_path):
-    "Killed after a round, with a half-written round, with half-written data, and with an adapter instead of full weights."
-    cuts = ("after round 1", "saving round-0002", "saving next")
+    "Killed after a round, within one, with a half-written round or half-written data, and with an adapter."
+    cuts = ("after round 1", "saving round-0002", "saving next", "step 5")
     cases = [
-        "whole:never:full",
-        *(f"cut{i}:{die}:full" for i, die in enumerate(cuts)),
-        "adapter:never:lora",
-        "cutlora:after round 2:lora",
+        "whole:never:full:epoch",
+        *(f"cut{i}:{die}:full:{'steps' if die.startswith('step') else 'epoch'}" for i, die in enumerate(cuts)),
+        "adapter:never:lora:epoch",
+        "cutlora:after round 2:lora:epoch",
+        "steplora:step 8:lora:steps",
     ]
-    script = tmp_path / "loop.py"
-    script.write_text(LOOP)
+    script = Path(__file__).with_name("active_loop.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), *cases], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line for line in done.stdout.splitlines() if line.startswith("KILLED")] == [
-        f"KILLED {n} 9" for n in ("cut0", "cut1", "cut2", "cutlora")
+        f"KILLED {n} 9" for n in ("cut0", "cut1", "cut2", "cut3", "cutlora", "steplora")
     ]
     whole, adapter = outcome(tmp_path / "whole"), outcome(tmp_path / "adapter")
     assert whole[0].endswith(" 9") and whole[0] != adapter[0]
     for i, die in enumerate(cuts):
         assert outcome(tmp_path / f"cut{i}") == whole, die
     assert outcome(tmp_path / "cutlora") == adapter
+    assert outcome(tmp_path / "steplora") == adapter
+    assert "training checkpoint-4" in (tmp_path / "cut3.taken_up").read_text()  # it went on inside the round
 
 
 # ---- two processes --------------------------------------------------------------------------------------------------
-PAIR = """
-import os, sys, random
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-import datasets, torch, torch.distributed as dist
-torch.set_num_threads(1); datasets.disable_progress_bars()
-from preflexor_lab.methods import preflexor as active
-from preflexor_lab.models.loading import small_model, train_tokenizer, weights_hash
-tokenizer = train_tokenizer([f"{a} + {b} = {a+b}" for a in range(10) for b in range(10)], 300)
-made = []
-def generate_dataset(topics, **kw):
-    made.append(1)
-    sums = [(random.randrange(10), random.randrange(10)) for _ in range(topics)]
-    return datasets.Dataset.from_dict(dict(prompt=[f"{a} + {b} =" for a, b in sums], chosen=[f" {a+b}" for a, b in sums], rejected=[" none"]*topics))
-args = active.ORPOConfig(output_dir=sys.argv[1], per_device_train_batch_size=2, learning_rate=3e-3, logging_steps=1, lr_scheduler_type="constant", max_length=64,
-                         save_strategy="epoch", use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True)
-trainer = active.PRefLexORORPOTrainer(model=small_model(tokenizer, hidden=32, layers=2, heads=4, max_length=64), args=args, tokenizer=tokenizer, n_steps=2,
-                                      topics=8, rounds=2, generate_dataset=generate_dataset, only_include_wrong_answers=False)
-trainer.run()
-print("RESULT", dist.get_world_size(), dist.get_rank(), len(made), trainer.train_dataset["prompt"][0].replace(" ", ""), weights_hash(trainer.model), flush=True)
-dist.barrier(); dist.destroy_process_group(); os._exit(0)  # gloo's threads may outlive the group, and a normal exit then aborts now and then
-"""
 
 
 def test_two_processes_share_data_and_weights(tmp_path):
-    script = tmp_path / "pair.py"
-    script.write_text(PAIR)
+    script = Path(__file__).with_name("active_pair.py")
     run = [
         sys.executable,
         "-m",

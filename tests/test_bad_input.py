@@ -153,7 +153,7 @@ def test_two_runs_in_one_folder(root, tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from preflexor_lab.recipes import main; main()",
+        "from preflexor_lab.recipes.cli import main; main()",
         "run",
         *LAB,
         "--run-dir",

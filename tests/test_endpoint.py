@@ -1,4 +1,4 @@
-"The endpoint engine against a real server on the packaged model, and against one that misbehaves in every way we know."
+"The endpoint engine against a real server on the packaged model, and against a server that misbehaves on request."
 
 import asyncio
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from badserver import BadServer, ok
+
 from preflexor_lab.models.endpoint import EndpointEngine, generate_OpenAI
 from preflexor_lab.models.engine import EngineError
 from preflexor_lab.models.local import LocalEngine
@@ -46,7 +47,7 @@ def error(status, message="says the server", **headers):
 
 @pytest.fixture(scope="module", autouse=True)
 def process(request, tmp_path_factory):
-    "`transformers serve` on the packaged reasoner, started at once and needed last; its process group is ended afterwards."
+    "`transformers serve` on the packaged reasoner, started at once, needed last; its process group is ended after."
     if not any("served" in item.fixturenames for item in request.session.items if item.module is request.module):
         yield None
         return
@@ -57,20 +58,9 @@ def process(request, tmp_path_factory):
         port = s.getsockname()[1]
     nano = tmp_path_factory.mktemp("served") / "nano"
     shutil.copytree(request.getfixturevalue("nano"), nano)
+    address = f"--host 127.0.0.1 --port {port}".split()
     running = subprocess.Popen(
-        [
-            program,
-            "serve",
-            str(nano),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--device",
-            "cpu",
-            "--dtype",
-            "float32",
-        ],
+        [program, "serve", str(nano), *address, "--device", "cpu", "--dtype", "float32"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -173,7 +163,7 @@ def test_trouble_that_stays(step, reason):
     ],
     ids=str,
 )
-def test_an_answer_that_is_none(step, reason):
+def test_an_unusable_answer_is_a_failed_completion(step, reason):
     with BadServer(step) as server:
         done = one(server)
         assert done.failed and reason in done.error and done.text == ""
@@ -182,9 +172,8 @@ def test_an_answer_that_is_none(step, reason):
 
 def test_one_bad_item_leaves_the_others_alone():
     def mood(body):
-        return (
-            error(400, "no") if "3" in body["messages"][0]["content"] else ok("yes " + body["messages"][0]["content"])
-        )
+        prompt = body["messages"][0]["content"]
+        return error(400, "no") if "3" in prompt else ok("yes " + prompt)
 
     with BadServer(mood) as server:
         done = [row[0] for row in engine(server).generate([f"prompt {i}" for i in range(6)])]
@@ -246,13 +235,10 @@ def test_samples_are_requests_with_seeds_of_their_own():
     with BadServer() as server:
         rows = engine(server).generate(["a", "b"], n=3, temperature=0.7, max_new_tokens=11, stop=["END"], seed=4)
         bodies = [seen["body"] for seen in server.seen]
-        assert (
-            sorted(b["seed"] for b in bodies) == sorted(c.seed for row in rows for c in row)
-            and len({b["seed"] for b in bodies}) == 6
-        )
-        assert all(
-            b["max_tokens"] == 11 and b["temperature"] == 0.7 and b["stop"] == ["END"] and "n" not in b for b in bodies
-        )
+        assert sorted(b["seed"] for b in bodies) == sorted(c.seed for row in rows for c in row)
+        assert len({b["seed"] for b in bodies}) == 6
+        for body in bodies:
+            assert (body["max_tokens"], body["temperature"], body["stop"]) == (11, 0.7, ["END"]) and "n" not in body
 
 
 def test_a_server_that_ignores_the_temperature_is_noticed(caplog):
@@ -283,15 +269,13 @@ def test_budget():
 
 
 def test_stop_strings_and_logprobs_of_the_server():
-    told = ok("gold END more")
-    told["choices"][0]["logprobs"] = {
-        "content": [{"token": "gold", "logprob": -0.25, "bytes": None, "top_logprobs": []}]
-    }
-    with BadServer(told) as server:
+    answer = ok("gold END more")
+    token = {"token": "gold", "logprob": -0.25, "bytes": None, "top_logprobs": []}
+    answer["choices"][0]["logprobs"] = {"content": [token]}
+    with BadServer(answer) as server:
         done = engine(server, logprobs=True).generate(["x"], stop=["END"])[0][0]
-        assert (done.text, done.logps, done.finish_reason) == ("gold ", (-0.25,), "stop") and server.seen[0]["body"][
-            "logprobs"
-        ] is True
+        assert (done.text, done.logps, done.finish_reason) == ("gold ", (-0.25,), "stop")
+        assert server.seen[0]["body"]["logprobs"] is True
 
 
 def test_keys_stay_where_they_belong(monkeypatch):
@@ -309,12 +293,8 @@ def test_generate_openai():
         text, messages = generate_OpenAI(
             prompt="How hard is silver?", messages=past, base_url=server.url, model="m", presence_penalty=0.5
         )
-        assert (
-            text == "seven"
-            and len(past) == 2
-            and messages[-1] == {"role": "assistant", "content": "seven"}
-            and len(messages) == 4
-        )
+        assert text == "seven" and len(past) == 2
+        assert messages[-1] == {"role": "assistant", "content": "seven"} and len(messages) == 4
         assert server.seen[0]["body"]["presence_penalty"] == 0.5 and "frequency_penalty" not in server.seen[0]["body"]
         with pytest.raises(EngineError, match="refused: no"):
             generate_OpenAI(prompt="x", base_url=server.url, model="m")
@@ -322,11 +302,10 @@ def test_generate_openai():
 
 def test_record_and_replay(tmp_path):
     path = tmp_path / "calls.jsonl"
+    prompts, how = ["a", [{"role": "user", "content": "b"}]], {"n": 2, "temperature": 1.0, "seed": 1}
     with BadServer(lambda body: ok(str(body["seed"])), latency=0) as server:
-        first = record(engine(server), path).generate(
-            ["a", [{"role": "user", "content": "b"}]], n=2, temperature=1.0, seed=1
-        )
-    assert ReplayEngine(path).generate(["a", [{"role": "user", "content": "b"}]], n=2, temperature=1.0, seed=1) == first
+        first = record(engine(server), path).generate(prompts, **how)
+    assert ReplayEngine(path).generate(prompts, **how) == first
     with pytest.raises(EngineError, match="no sample 0 for 'a' with seed=2"):
         ReplayEngine(path).generate(["a"], temperature=1.0, seed=2)
 
@@ -367,13 +346,14 @@ def test_real_server_generate_openai_and_wrong_model(served):
 
 def preflexor(root, *words):
     "The command as a user types it, in a process of its own."
-    command = [sys.executable, "-c", "from preflexor_lab.recipes import main; main()", *words]
+    command = [sys.executable, "-c", "from preflexor_lab.recipes.cli import main; main()", *words]
     return subprocess.run(
         command,
         cwd=root,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
+        check=False,
     )
 
 
@@ -403,6 +383,8 @@ def test_a_whole_run_with_a_served_teacher(served, root, tmp_path):
         "stages.1.questions=12",
         "eval.items=4",
         "eval.max_new_tokens=64",
+        "stages.0.max_new_tokens=64",
+        "stages.1.max_new_tokens=64",
         "reflect.items=2",
     )
     assert done.returncode == 0, done.stderr
@@ -429,13 +411,15 @@ def test_the_papers_recipe_with_a_served_teacher(served, root, shared_data, tmp_
         str(tmp_path / "run"),
         "teacher.max_new_tokens=24",
         "teacher.concurrency=2",
-        "base.max_length=256",
+        "eval.max_length=256",
         "stages.0.max_length=256",
         "stages.1.max_length=256",
         "stages.0.questions=4",
         "stages.1.questions=8",
         "eval.items=6",
         "eval.max_new_tokens=32",
+        "stages.0.max_new_tokens=32",
+        "stages.1.max_new_tokens=32",
         "reflect.items=2",
         "reflect.max_new_tokens=48",
         "threads=1",
@@ -450,6 +434,5 @@ def test_the_papers_recipe_with_a_served_teacher(served, root, shared_data, tmp_
         ("exo.2", "reward_accuracy"),
         ("reflect.1", "accuracy"),
     } <= measured
-    assert not (tmp_path / "run" / "model" / "adapter_config.json").exists(), (
-        "the adapter is merged into the model that is shipped"
-    )
+    unmerged = tmp_path / "run" / "model" / "adapter_config.json"
+    assert not unmerged.exists(), "the adapter must be merged into the model that is shipped"

@@ -20,7 +20,7 @@ def command(root, folder):
     return [
         sys.executable,
         "-c",
-        "from preflexor_lab.recipes import main; main()",
+        "from preflexor_lab.recipes.cli import main; main()",
         "run",
         "tests/recipes/mini.yaml",
         "--run-dir",

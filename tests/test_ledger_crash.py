@@ -17,7 +17,7 @@ PROMPTS = [f"how hard is sample {i} ?" for i in range(40)]
 
 WRITER = """
 import sys, time
-from preflexor_lab.runs.ledger import CachedEngine, Ledger
+from preflexor_lab.runs.ledger import CachedEngine, Ledger, LedgerRow
 from preflexor_lab.text.records import Completion
 
 class Slow:
@@ -36,7 +36,8 @@ print("started", flush=True)
 for seed in (0, 1):
     answers = engine.generate(prompts, n=2, temperature=1.0, seed=seed)
     with ledger.transaction():
-        for prompt, key in zip(prompts, engine.keys(prompts, n=2, temperature=1.0, seed=seed)): ledger.add("grade", text="right", parent=key[0], score=1.0)
+        for prompt, key in zip(prompts, engine.keys(prompts, n=2, temperature=1.0, seed=seed)):
+            ledger.add(LedgerRow("grade", "right", parents=key[0], score=1.0))
 print("finished", flush=True)
 """
 
@@ -71,11 +72,12 @@ def test_three_kills_leave_the_same_ledger(tmp_path):
 
 HALF = """
 import os, signal, sys
-from preflexor_lab.runs.ledger import Ledger
+from preflexor_lab.runs.ledger import Ledger, LedgerRow
 ledger = Ledger(sys.argv[1])
-ledger.add("answer", text="whole", prompt="before")
+ledger.add(LedgerRow("answer", "whole", prompt="before"))
 with ledger.transaction():
-    for i in range(200): ledger.add("answer", text="x" * 50_000, prompt=f"half {i}") # more than SQLite keeps in memory
+    for i in range(200): # more than SQLite keeps in memory
+        ledger.add(LedgerRow("answer", "x" * 50_000, prompt=f"half {i}"))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -7,11 +7,13 @@ import sys
 
 import pytest
 from preflexor_lab.corpus.cleaning import clean_text
-from preflexor_lab.corpus.index import build_index, load_documents
+from preflexor_lab.corpus.index import build_index
+from preflexor_lab.corpus.reading import load_documents
 
 HUGE = """
 import resource, sys, time
-from preflexor_lab.corpus.index import load_documents, make_nodes
+from preflexor_lab.corpus.reading import load_documents
+from preflexor_lab.corpus.splitting import make_nodes
 start = time.process_time()
 documents, problems = load_documents(sys.argv[1])
 nodes = make_nodes(documents)
@@ -45,10 +47,10 @@ def test_a_crash_while_building_leaves_no_half_index(tmp_path, monkeypatch):
     (tmp_path / "corpus" / "a.txt").write_text("Bone is tough.")
     build_index(tmp_path / "corpus", tmp_path / "index")
     (tmp_path / "corpus" / "b.txt").write_text("Silk is strong.")
-    import preflexor_lab.corpus.index as retrieval
+    import preflexor_lab.text.files as files
 
     with monkeypatch.context() as m:
-        m.setattr(retrieval.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        m.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build_index(tmp_path / "corpus", tmp_path / "index")
     index = build_index(tmp_path / "corpus", tmp_path / "index")

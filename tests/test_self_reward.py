@@ -217,8 +217,11 @@ def test_a_recipe_mixes_loops_and_phases(tmp_path):
         "eval.samples=0",
         "critic=null",
         "eval.against=base,previous",
-        "stages=[{kind: eft, questions: 6, samples: 4, judgements: 4}, {kind: self_reward, questions: 10, samples: 4}, {kind: orpo, questions: 6}, {kind: spin, questions: 16}]",
-        "controls=[{kind: self_reward, name: exact, judge: exact, start: eft, questions: 10, samples: 4}, {kind: rft, start: eft, samples: 2}]",
+        "stages=[{kind: eft, questions: 6, samples: 4, judgements: 4, max_new_tokens: 128}, "
+        "{kind: self_reward, questions: 10, samples: 4, max_new_tokens: 128}, "
+        "{kind: orpo, questions: 6, max_new_tokens: 128}, {kind: spin, questions: 16, max_new_tokens: 128}]",
+        "controls=[{kind: self_reward, name: exact, judge: exact, start: eft, questions: 10, samples: 4, "
+        "max_new_tokens: 128}, {kind: rft, start: eft, samples: 2, max_new_tokens: 128}]",
     ]
     folder = run_recipe(load_recipe("demo", settings), tmp_path / "run", show=False)
     summary = json.loads((folder / "summary.json").read_text())

@@ -1,4 +1,7 @@
-"Tasks, pairs and graders on real data: GSM8K, a chemistry textbook, scored answers of real models. Skipped where the data is absent."
+"""Tasks, pairs and graders on real data: GSM8K, a chemistry textbook, scored answers of real models.
+
+Skipped where the data is absent.
+"""
 
 import os
 import random
@@ -7,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
+from preflexor_lab.corpus.index import build_index
 from preflexor_lab.data.drafts import excerpts_from
 from preflexor_lab.data.pairs import build_pairs
 from preflexor_lab.data.tasks import load_task
@@ -39,9 +44,7 @@ def gsm():
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    path = need("chemistry")
-    retrieval = pytest.importorskip("preflexor_lab.corpus.index", reason="the retrieval module is absent")
-    return retrieval.build_index(path, tmp_path_factory.mktemp("index"))
+    return build_index(need("chemistry"), tmp_path_factory.mktemp("index"))
 
 
 @pytest.fixture(scope="module")

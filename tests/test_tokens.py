@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from preflexor_lab.text.markers import MARKERS, THINK_TAGS, map_markers, neutralise, restore, split_sections
 
 PARTS = ("brainstorm", "graph", "graph_json", "patterns", "synthesis")
@@ -25,9 +26,8 @@ def test_every_answer_is_read(answers):
             s = split_sections(text, THINK_TAGS)
             assert s.answer and not any(m in s.answer for m in THINK_TAGS.all())
             assert bool(s.thinking) == ("<think>" in text)
-            assert s.complete == all(text.count(a) == text.count(b) for a, b in THINK_TAGS.pairs.values()) * (
-                "<think>" in text
-            )
+            paired = all(text.count(a) == text.count(b) for a, b in THINK_TAGS.pairs.values())
+            assert s.complete == (paired and "<think>" in text)
             assert s.complete or s.notes
 
 
@@ -42,11 +42,8 @@ def test_sections_hold_the_text_between_their_markers(answers):
 
 
 def test_stray_markers_cost_no_answer(answers):
-    strays = [
-        t
-        for t in answers["graph_3b"]
-        if t.count("</synthesis>") == 2 and t.rstrip().endswith("</synthesis>") and t.count("</think>") == 1
-    ]
+    twice_ended = [t for t in answers["graph_3b"] if t.count("</synthesis>") == 2 and t.count("</think>") == 1]
+    strays = [t for t in twice_ended if t.rstrip().endswith("</synthesis>")]
     assert len(strays) == 11
     for text in strays:
         s = split_sections(text, THINK_TAGS)
@@ -65,7 +62,8 @@ def test_truncation_anywhere_is_noticed(answers):
     for cut in range(10, len(text), 97):
         s = split_sections(text[:cut], THINK_TAGS)
         done = "</think>" in text[:cut]
-        assert s.complete == done and (s.answer == text[:cut].split("</think>")[-1].strip() if done else s.answer == "")
+        assert s.complete == done
+        assert s.answer == (text[:cut].split("</think>")[-1].strip() if done else "")
 
 
 def test_real_text_survives_mapping_and_neutralising(answers):

@@ -112,14 +112,15 @@ def test_canary_trl_configs():
     ours = {f.name for f in fields(transformers.TrainingArguments)}
     common = {"learning_rate", "logging_steps", "gradient_checkpointing", "bf16"}
     honoured = {"beta", "max_length", "disable_dropout", "model_init_kwargs", "trust_remote_code"}
-    from preflexor_lab.training.dpo import REFUSED
-    from preflexor_lab.training.preference import NO_PREPROCESSING
+    from preflexor_lab.training.dpo import REFUSED_DPO_ARGUMENTS
+    from preflexor_lab.training.orpo import REFUSED_ORPO_ARGUMENTS
+    from preflexor_lab.training.preference import REFUSED_PAIR_ARGUMENTS
 
     dpo = {f.name for f in fields(trl.DPOConfig)} - ours - common
     known = (
         honoured
-        | set(REFUSED)
-        | set(NO_PREPROCESSING)
+        | set(REFUSED_DPO_ARGUMENTS)
+        | set(REFUSED_PAIR_ARGUMENTS)
         | {
             "loss_type",
             "loss_weights",
@@ -133,8 +134,9 @@ def test_canary_trl_configs():
     orpo = {f.name for f in fields(TRLORPOConfig)} - ours - common
     known = (
         honoured
-        | set(NO_PREPROCESSING)
-        | {"max_completion_length", "padding_value", "generate_during_eval", "is_encoder_decoder"}
+        | set(REFUSED_PAIR_ARGUMENTS)
+        | set(REFUSED_ORPO_ARGUMENTS)
+        | {"max_completion_length", "padding_value"}
     )
     assert orpo == known, f"TRL's ORPOConfig changed: new {sorted(orpo - known)}, gone {sorted(known - orpo)}"
 

@@ -8,7 +8,7 @@ __all__ = ['add_lora', 'merge_lora', 'load_weights']
 # %% ../../nbs/02_models/07_adapters.ipynb #089af883
 from pathlib import Path
 
-from .loading import _quiet, check_markers
+from .loading import check_markers, quiet_transformers
 from ..text.markers import MARKERS, Markers
 
 # %% ../../nbs/02_models/07_adapters.ipynb #e0c41bd5
@@ -50,7 +50,7 @@ def add_lora(
         task_type="CAUSAL_LM",
         trainable_token_indices=None if tokenizer is None else _marker_rows(model, tokenizer, markers),
     )
-    with _quiet():
+    with quiet_transformers():
         return get_peft_model(model, config)
 
 # %% ../../nbs/02_models/07_adapters.ipynb #7562be00

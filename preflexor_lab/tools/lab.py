@@ -5,70 +5,89 @@
 # %% auto #0
 __all__ = ['Lab']
 
-# %% ../../nbs/06_tools/03_materials_lab.ipynb #c002
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t904555b
+from collections.abc import Iterator
 from typing import Any
 
+from fastcore.basics import patch
 from ..tasks import materials_lab as world
 from ..tasks.graders import Item
 from ..text.markers import THINK_END
 from ..text.records import Certificate, Span
-from .sandbox import TOO_LONG, refuse
+from .sandbox import MAX_RESPONSE_CHARS, reject_long_response
 
-# %% ../../nbs/06_tools/03_materials_lab.ipynb #c005
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t5a61c11
+def _form(line: str) -> tuple[str, int]:
+    "What a line derives, and in how many steps: equal for a line and the one that should stand there."
+    return line.split("=")[0].strip(), line.count("=")
+
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t75afa5a
+def _line_spans(
+    facts: dict,  # of the sheet
+    gold: list[str],  # the derivation's lines
+    got,  # the response, parsed
+    known: dict,  # results so far, completed here
+) -> Iterator[Span]:
+    "One span per line that was written."
+    for k, (line, (start, end)) in enumerate(zip(got.lines, got.spans)):
+        if k >= len(gold):
+            error = "nothing is left to derive"
+        elif _form(line) != _form(gold[k]):
+            error = "not the next step"
+        else:
+            error, words = world.line_error(line, facts, known), line.split()
+            if error and len(words) == 5 and words[1].isdigit() and words[4].isdigit() and len(words[4]) < 4:
+                known[words[0].rstrip("=")] = int(words[4])
+                if error.endswith(f"not {words[4]}"):
+                    start = end - len(words[4])
+        yield Span(start, end, -1.0 if error else 1.0, error or "right")
+
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t4159f82
+def _step_spans(
+    sheet,  # the question, parsed
+    response: str,  # text that is judged
+) -> list[Span]:
+    "One span per step of the derivation, written or missing, and one for the answer."
+    facts, got, known = dict(sheet.facts), world.parse_response(response), {}
+    gold, value, _ = world.derive(facts, sheet.asked)
+    spans = list(_line_spans(facts, gold, got, known))
+    stop = response.find(THINK_END)
+    place = (stop, stop + len(THINK_END)) if stop >= 0 else (len(response), len(response))
+    spans += [Span(*place, -1.0, f"missing: {line.split('=')[0]}= …") for line in gold[len(got.lines) :]]
+    wanted = str(known.get(sheet.asked, value)) if len(got.lines) >= len(gold) else str(value)
+    if got.answer == wanted:
+        return [*spans, Span(*got.answer_span, 1.0, "what the thinking found")]
+    return [*spans, Span(*got.answer_span, -1.0, f"the answer is {wanted}")]
+
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t6131df8
 class Lab:
-    "Tool: `world.grade`, with a span on each wrong line and on a wrong answer; a prompt that is no question of the lab gives a failed grade."
+    "Tool: checks a derivation of the materials lab, with a span on each wrong line and on a wrong answer."
 
     def __init__(
         self,
-        characters: int = TOO_LONG,  # longest response that is judged
+        characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         lines: bool = False,  # judge every step on its own; the score is the share that is right
     ):
         self.characters, self.lines = characters, lines
 
-    def __call__(self, prompt: str, response: str, item: Any = None) -> Certificate:
-        "The item is only needed for its prompt."
-        if len(response) > self.characters:
-            return refuse(
-                response,
-                f"a response of {len(response)} characters is longer than the limit of {self.characters}",
-                self.characters,
-            )
-        asked = getattr(item, "prompt", None) or prompt
-        try:
-            sheet = world.parse_prompt(asked)
-        except ValueError as e:
-            return Certificate(0.0, False, error=f"lab: {e}")
-        cert = world.grade(Item("lab", asked, "", asked), response)
-        if not self.lines:
-            return cert
-        spans = list(_steps(sheet, response))
-        return Certificate(sum(s.value > 0 for s in spans) / len(spans), cert.passed, tuple(spans), cert.reason)
-
-
-def _steps(sheet, response: str):
-    "One span a step of the derivation, written or missing, and one for the answer."
-    facts, got = dict(sheet.facts), world.parse_response(response)
-    (gold, value, _), known = world.derive(facts, sheet.asked), {}
-    for k, (line, (start, end)) in enumerate(zip(got.lines, got.spans)):
-        form = lambda text: (text.split("=")[0].strip(), text.count("="))
-        if k >= len(gold):
-            why = "nothing is left to derive"
-        elif form(line) != form(gold[k]):
-            why = "not the next step"
-        else:
-            why, words = world.line_error(line, facts, known), line.split()
-            if why and len(words) == 5 and words[1].isdigit() and words[4].isdigit() and len(words[4]) < 4:
-                known[words[0].rstrip("=")] = int(words[4])  # later lines are judged by what they build on
-                if why.endswith(f"not {words[4]}"):
-                    start = end - len(words[4])
-        yield Span(start, end, -1.0 if why else 1.0, why or "right")
-    stop = response.find(THINK_END)
-    place = (stop, stop + len(THINK_END)) if stop >= 0 else (len(response),) * 2
-    for line in gold[len(got.lines) :]:
-        yield Span(*place, -1.0, f"missing: {line.split('=')[0]}= …")
-    want = str(known.get(sheet.asked, value)) if len(got.lines) >= len(gold) else str(value)
-    yield Span(
-        *got.answer_span,
-        1.0 if got.answer == want else -1.0,
-        "what the thinking found" if got.answer == want else f"the answer is {want}",
-    )
+# %% ../../nbs/06_tools/03_materials_lab.ipynb #t2bdd004
+@patch
+def __call__(
+    self: Lab,
+    prompt: str,  # a question of the lab
+    response: str,  # text that is judged
+    item: Any = None,  # only its prompt is used, and goes first
+) -> Certificate:
+    "The grade of `materials_lab.grade`, or with `lines` one span per step; failed for a foreign prompt."
+    if too_long := reject_long_response(response, self.characters):
+        return too_long
+    question = getattr(item, "prompt", None) or prompt
+    try:
+        sheet = world.parse_prompt(question)
+    except ValueError as e:
+        return Certificate(0.0, False, error=f"lab: {e}")
+    cert = world.grade(Item("lab", question, "", question), response)
+    if not self.lines:
+        return cert
+    spans = _step_spans(sheet, response)
+    return Certificate(sum(s.value > 0 for s in spans) / len(spans), cert.passed, tuple(spans), cert.reason)

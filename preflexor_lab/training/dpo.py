@@ -117,7 +117,7 @@ def loss_of(
 
 # %% ../../nbs/08_training/04_dpo_exo.ipynb #c023
 class DPOTrainer(PreferenceTrainer):
-    "Phase II of PRefLexOR: PreferenceTrainer with DPO or EXO, as `args` says. Raises ValueError as PreferenceTrainer does."
+    "Phase II of PRefLexOR: PreferenceTrainer with DPO or EXO, as `args` says; raises ValueError as it does."
 
     def __init__(
         self,

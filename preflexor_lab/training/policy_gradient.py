@@ -241,7 +241,7 @@ def rollouts_of(
     foreign: bool = False,  # they come from another engine, whose log-probabilities matter
     stop: tuple = (),  # strings that end a sample
 ) -> list[Rollout]:
-    "Samples with their token ids; raises EngineError when another engine gave no log-probabilities, or no ids beside `stop`."
+    "Samples with their token ids; raises EngineError when another engine left out what is needed to weight them."
     out = []
     for c in completions:
         ids = _ids_from_text(c, list(c.ids), tokenizer, stop) if foreign and not c.failed else list(c.ids)
@@ -343,26 +343,26 @@ class PolicyTrainer(CompletionTrainer):
         "Rows as they are; they become tensors once they are sampled."
         return {"rows": rows, "weights": torch.tensor([float(len(rows))])}
 
-    def get_train_dataloader(self):
-        "Batches of prompts: the batch size counts samples."
-        return self._get_dataloader(
-            self.train_dataset,
-            "Training",
-            self.args.per_device_train_batch_size // self.policy_args.rloo_k,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
-        )
+    def rows(self, data) -> list[dict]:
+        "Rows of a dataset with the columns that this method needs, prompts tokenised."
+        found = [r if isinstance(r, dict) else r.to_dict() for r in data]
+        columns(found, self.needs)
+        room = None
+        if self.window is not None:
+            room = self.window - self.policy_args.response_length - self.answer_room(found)
+        return prompt_rows(self.tokenizer, [self.row(r) for r in found], room)
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c038
 @patch
-def rows(self: PolicyTrainer, data) -> list[dict]:
-    "Rows of a dataset with the columns that this method needs, prompts tokenised."
-    found = [r if isinstance(r, dict) else r.to_dict() for r in data]
-    columns(found, self.needs)
-    room = None
-    if self.window is not None:
-        room = self.window - self.policy_args.response_length - self.answer_room(found)
-    return prompt_rows(self.tokenizer, [self.row(r) for r in found], room)
+def get_train_dataloader(self: PolicyTrainer):
+    "Batches of prompts: the batch size counts samples."
+    return self._get_dataloader(
+        self.train_dataset,
+        "Training",
+        self.args.per_device_train_batch_size // self.policy_args.rloo_k,
+        sampler_fn=self._get_train_sampler,
+        is_training=True,
+    )
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c041
 @patch
