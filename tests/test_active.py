@@ -189,7 +189,7 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
         get_rejected_from_trained_model=True,
     )
     num_iterations = 2
-    for iteration in range(num_iterations):
+    for _ in range(num_iterations):
         trainer.train()
         output_text, messages = generate_local_model(
             model=model,
@@ -282,7 +282,7 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
         include_thinking_token_in_labels=True,
         callbacks=[RewardLoggingCallback()],
     )
-    for iteration in range(2):
+    for _ in range(2):
         trainer.train()
         trainer.update_dataset()
         trainer.save_model("./Phase_II_results_")

@@ -49,7 +49,8 @@ os._exit(0)
 
 
 def test_two_processes_update_as_one(tmp_path):
-    """Four updates on two batches: two processes with two prompts each take the steps of one with four, on the same samples, to a relative 1e-5 of the update, value head included.
+    """Four updates on two batches: two processes with two prompts each take the steps of one with four, on the same
+    samples, to a relative 1e-5 of the update, value head included.
 
     In float64: over several clipped updates float32's rounding grows to more than that, whoever adds up.
     """
@@ -177,7 +178,9 @@ def test_a_tool_that_hangs_and_crashes(tmp_path):
     log = [l for l in trainer.state.log_history if "policy/failed_scores" in l]
     assert [l["policy/failed_scores"] for l in log] == pytest.approx(failed)
     scores = [
-        torch.tensor([r.score for r in batch if not r.error]).mean().item() for batch in trainer.rolled for _ in range(2)
+        torch.tensor([r.score for r in batch if not r.error]).mean().item()
+        for batch in trainer.rolled
+        for _ in range(2)
     ]
     assert [l["policy/score"] for l in log] == pytest.approx(scores, abs=1e-5)  # of the others alone
 

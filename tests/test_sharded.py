@@ -1,7 +1,8 @@
 """LaTRO with weights in pieces: two processes under FSDP2 or ZeRO-3 sample and train as one process with whole weights.
 
-accelerate shards on accelerators alone: on a CPU it ignores FSDP, as the first test shows. The workers therefore tell accelerate
-that two GPUs talk over gloo and that their device is the CPU; everything else is what a machine with GPUs runs.
+accelerate shards on accelerators alone: on a CPU it ignores FSDP, as the first test shows. The workers therefore tell
+accelerate that two GPUs talk over gloo and that their device is the CPU; everything else is what a machine with GPUs
+runs.
 """
 
 import importlib.util

@@ -1,4 +1,5 @@
-"""What no notebook can hold of the trainers: several processes, and canaries for what they rely on in transformers, TRL and accelerate."""
+"""What no notebook can hold of the trainers: several processes, and canaries for what they rely on in transformers, TRL
+and accelerate."""
 
 import inspect
 from dataclasses import fields

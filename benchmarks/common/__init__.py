@@ -1,7 +1,9 @@
-"""What benchmarks of whole updates have in common: a small model that never ends a sample, the clock, turns and their ratios.
+"""What benchmarks of whole updates have in common: a small model that never ends a sample, the clock, turns and their
+ratios.
 
-Every sample has its full length: the rows of the two special tokens in the (tied) embedding are built such that their logits lie more than 20 nats below
-those of all words, so that the end of sequence is never drawn although every side watches for it.
+Every sample has its full length: the rows of the two special tokens in the (tied) embedding are built such that their
+logits lie more than 20 nats below those of all words, so that the end of sequence is never drawn although every side
+watches for it.
 """
 
 import gc
