@@ -20,14 +20,30 @@ import sys, time
 from preflexor_lab.runs.ledger import CachedEngine, Ledger
 from preflexor_lab.text.records import Completion
 
+
 class Slow:
     "Takes its time; what it says depends on the batch it was asked in, as floating point does."
+
     engine_id, weights = "slow", "w0"
+
     def generate(self, prompts, n=1, seed=0, **options):
         time.sleep(0.03)
-        return [[Completion("", finish_reason="error", error="refused", engine_id="slow") if p.endswith("7 ?")
-                 else Completion(f"{p} {i} of {len(prompts)}", ids=(len(p), i, seed), logps=(-0.1 * len(prompts),) * 3, seed=seed + i, engine_id="slow")
-                 for i in range(n)] for p in prompts]
+        return [
+            [
+                Completion("", finish_reason="error", error="refused", engine_id="slow")
+                if p.endswith("7 ?")
+                else Completion(
+                    f"{p} {i} of {len(prompts)}",
+                    ids=(len(p), i, seed),
+                    logps=(-0.1 * len(prompts),) * 3,
+                    seed=seed + i,
+                    engine_id="slow",
+                )
+                for i in range(n)
+            ]
+            for p in prompts
+        ]
+
 
 ledger = Ledger(sys.argv[1])
 engine = CachedEngine(Slow(), ledger, batch_size=6)
@@ -36,7 +52,8 @@ print("started", flush=True)
 for seed in (0, 1):
     answers = engine.generate(prompts, n=2, temperature=1.0, seed=seed)
     with ledger.transaction():
-        for prompt, key in zip(prompts, engine.keys(prompts, n=2, temperature=1.0, seed=seed)): ledger.add("grade", text="right", parent=key[0], score=1.0)
+        for prompt, key in zip(prompts, engine.keys(prompts, n=2, temperature=1.0, seed=seed)):
+            ledger.add("grade", text="right", parent=key[0], score=1.0)
 print("finished", flush=True)
 """
 
