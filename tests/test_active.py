@@ -16,7 +16,8 @@ QUIET = dict(use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
 
 # ---- what the published notebook imports from elsewhere -------------------------------------------------------------
 class Calculator:
-    "Stands where the published script has a language model behind an endpoint: `generate(messages=...) -> (text, messages)`."
+    """Stands where the published script has a language model behind an endpoint: `generate(messages=...) -> (text,
+    messages)`."""
 
     def __call__(self, messages, temperature=0.0):
         text = messages[-1]["content"]

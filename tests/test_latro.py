@@ -59,7 +59,8 @@ os._exit(0)
 
 
 def test_two_processes_update_as_one(tmp_path):
-    "Two processes with two questions each take the step of one process with four, on the same samples, to a relative 1e-5."
+    """Two processes with two questions each take the step of one process with four, on the same samples, to a relative
+    1e-5."""
     import torch
     from preflexor_lab.models.loading import load_model, nano_path
 

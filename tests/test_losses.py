@@ -1,4 +1,5 @@
-"token_logps under DDP and FSDP2: two processes end with the gradients of one (what a notebook, being one process, cannot show)."
+"""token_logps under DDP and FSDP2: two processes end with the gradients of one (what a notebook, being one process,
+cannot show)."""
 
 import os
 import subprocess

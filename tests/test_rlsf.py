@@ -137,7 +137,8 @@ class Moody:
 
 
 def lab(folder, tool, engine=None, **options):
-    "A trainer of two batches of eight samples, two updates on each; `rolled` keeps the samples, `pieces` what was trained on."
+    """A trainer of two batches of eight samples, two updates on each; `rolled` keeps the samples, `pieces` what was
+    trained on."""
     import torch
     from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
     from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
@@ -220,7 +221,8 @@ def test_a_tool_that_hangs_and_crashes(tmp_path):
 
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_samples_and_old_log_probabilities_from_a_server(tmp_path, noise):
-    "A server that tells log-probabilities trains two batches; the ratio is to what it said: 1 in a batch's first update if it has the weights that are trained, else not."
+    """A server that tells log-probabilities trains two batches; the ratio is to what it said: 1 in a batch's first
+    update if it has the weights that are trained, else not."""
     import torch
     from preflexor_lab.models.endpoint import EndpointEngine
     from preflexor_lab.models.loading import load_tokenizer, weights_hash

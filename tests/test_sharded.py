@@ -209,7 +209,8 @@ def test_accelerate_ignores_fsdp_on_a_cpu(tmp_path):
 @pytest.mark.parametrize("what", ["full", "adapter"])
 @pytest.mark.parametrize("mode", ["fsdp2", "zero3"])
 def test_pieces_train_as_the_whole(tmp_path, mode, what):
-    "After two steps the weights are those of one process to a relative 1e-4 of what moved, the metrics to 1e-4, and greedy answers score the same."
+    """After two steps the weights are those of one process to a relative 1e-4 of what moved, the metrics to 1e-4, and
+    greedy answers score the same."""
     import torch
     from preflexor_lab.models.loading import load_model, nano_path
     from test_configs import launched
@@ -247,7 +248,8 @@ def test_pieces_train_as_the_whole(tmp_path, mode, what):
 
 
 def test_zero3_refuses_a_reference_in_pieces(tmp_path):
-    "Full weights with a KL term: the copy that would be the reference is partitioned, and only the trained model can gather."
+    """Full weights with a KL term: the copy that would be the reference is partitioned, and only the trained model can
+    gather."""
     need_deepspeed()
     said = start(tmp_path, WORKER, 2, "zero3", "full", str(tmp_path), "0.05", well=False, **CPU)
     assert "ValueError: the reference would be weights that ZeRO-3 has partitioned" in said, said[-3000:]

@@ -40,7 +40,8 @@ def word_tokenizer():
 
 
 def small_llama():
-    "A Llama with 5.6M random parameters that never ends a sequence: the first channel of the residual stream tells words from special tokens."
+    """A Llama with 5.6M random parameters that never ends a sequence: the first channel of the residual stream tells
+    words from special tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -171,7 +172,8 @@ def trl_rloo(args, model, tok, prompts, folder, kl, updates=1):
 
 
 def take_turns(sides, rounds, *given):
-    "Each side's turn with the least total. Sides are (args, ..., folder) -> dict of seconds, one after another, `rounds` times."
+    """Each side's turn with the least total. Sides are (args, ..., folder) -> dict of seconds, one after another,
+    `rounds` times."""
     import datasets
     import transformers
 

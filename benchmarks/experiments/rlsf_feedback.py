@@ -45,7 +45,8 @@ GRID = {
 
 
 def miscalculated(item, rng):
-    "The derivation of an item in which every calculation is off by one with probability WRONG, and the next lines build on it."
+    """The derivation of an item in which every calculation is off by one with probability WRONG, and the next lines
+    build on it."""
     text, got, sheet = item.completion, world.parse_response(item.completion), dict(item.facts)
     known, lines = {}, []
     for line in got.lines:
@@ -149,7 +150,8 @@ def measure(model, tokenizer, seed):
 
 
 def best_of(arm, weights, seeds, batches):
-    "The better setting on validation with seed 0, and its runs with every seed: what is told of them, and their test results."
+    """The better setting on validation with seed 0, and its runs with every seed: what is told of them, and their test
+    results."""
     tokenizer, tried = load_tokenizer(str(nano_path("novice"))), []
     for setting in GRID[ARMS[arm].get("algorithm", "ppo")]:
         found = train(weights, tokenizer, arm, setting, 0, batches)

@@ -102,7 +102,8 @@ def train(base, tokenizer, prompts, valid, arm, setting, seed, batches):
 
 
 def measure(model, base, tokenizer, prompts, seed):
-    "Of each prompt's two continuations: mean score, share positive, log-perplexity under the base; and the share of distinct pairs of words."
+    """Of each prompt's two continuations: mean score, share positive, log-perplexity under the base; and the share of
+    distinct pairs of words."""
     engine, tool = LocalEngine(model, tokenizer, batch_size=128), Sentiment()
     found = engine.generate(
         [p["prompt"] for p in prompts], n=2, max_new_tokens=LENGTH, temperature=1.0, seed=1000 + seed
