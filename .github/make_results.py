@@ -111,33 +111,41 @@ def demo() -> str:
     alone, told = rows["critic alone"], rows["critic corrects: critique"]
     return f"""## The main job: `preflexor run demo seeds=0,1`
 
-The packaged reasoner, Phase I and Phase II on its own answers, then reflection; 300 held-out items of the materials lab, two
+The packaged reasoner, Phase I and Phase II on its own answers, then reflection; 300 held-out items of the materials \
+lab, two
 training seeds. *Strict* counts an answer as right only when every line of its reasoning is right too.
 
 {table}
 
 {runs.differences(wanted, short)}
 
-Both phases raise the reasoner in both seeds. **Where gold answers or an exact grader exist, plain fine-tuning on right texts
+Both phases raise the reasoner in both seeds. **Where gold answers or an exact grader exist, plain fine-tuning on \
+right texts
 does better here**, at equal trained tokens, in both seeds: the two phases are for the case without them, and this table
 does not show that case.
 
 - *The base.* The reasoner's weights began with one hand-set induction circuit, without which lookups
-  stayed at chance for one to five million tokens, and its headroom is a habit that it was given on purpose: on long chains it stops thinking halfway. That is
+  stayed at chance for one to five million tokens, and its headroom is a habit that it was given on purpose: on long \
+chains it stops thinking halfway. That is
   easy to unlearn, and one prompt is enough to switch it off ([how it was made](../nbs/09_nano/02_training.ipynb)).
 - *The settings* were chosen among three on validation items; these test items were measured once.
 
 ### Reflection: what it does not show
 
-Two rounds with the critic end at {runs.cell("reflect.2", "strict")} %. **That is no evidence for the critique**: here are the packaged reasoner
-and critic without any training, {found["items"]} questions, of which the critic's verdict has {found["revised"]} revised, and controls in which
+Two rounds with the critic end at {runs.cell("reflect.2", "strict")} %. **That is no evidence for the critique**: \
+here are the packaged reasoner
+and critic without any training, {found["items"]} questions, of which the critic's verdict has {found["revised"]} \
+revised, and controls in which
 the critique says nothing about the question (`benchmarks/experiments/reflection_controls.py`).
 
 {markdown(["arm", "strict accuracy, %", "tokens sampled"], arms)}
 
-The critic alone, asked once, is right on {100 * alone["strict"][0]:.0f} % with {alone["tokens"]:,} tokens, against {told["tokens"]:,} for reflection
-with it. With the same constant sentence for every question reflection ends where it ends with the critic's words. So on these
-models a second attempt in the correcting frame helps, more than asking again does, and what the critique *says* is not shown to
+The critic alone, asked once, is right on {100 * alone["strict"][0]:.0f} % with {alone["tokens"]:,} tokens, against \
+{told["tokens"]:,} for reflection
+with it. With the same constant sentence for every question reflection ends where it ends with the critic's words. So \
+on these
+models a second attempt in the correcting frame helps, more than asking again does, and what the critique *says* is \
+not shown to
 add anything. Intervals are over questions, for one pair of models.
 """
 
@@ -173,24 +181,30 @@ def texts() -> str:
     gain = " / ".join(f"{d:+.1f}" for d in pairs.by_seed("exo", "base", "preference_accuracy"))
     return f"""## Real text
 
-Two recipes make a small base (a few million parameters, a tokenizer of its own) from the texts themselves and nothing else: a
+Two recipes make a small base (a few million parameters, a tokenizer of its own) from the texts themselves and \
+nothing else: a
 demonstration, not a useful model. Measured on sections and questions that were never trained on.
 
-A chemistry textbook, 100 sections, **one seed** (`preflexor run corpus corpus=FOLDER`): a hidden key term named exactly, and the
+A chemistry textbook, 100 sections, **one seed** (`preflexor run corpus corpus=FOLDER`): a hidden key term named \
+exactly, and the
 right evidence preferred to that of another term.
 
 {one}
 
-The base names none of the hidden terms and Phase I two in a hundred, which is little, and plain SFT at equal tokens names as many.
+The base names none of the hidden terms and Phase I two in a hundred, which is little, and plain SFT at equal tokens \
+names as many.
 Phase II adds nothing. One seed says nothing of another.
 
-Scored answers of five language models to questions in materials science, seeds 0 / 1 (`preflexor run pairs data=FOLDER seeds=0,1`):
+Scored answers of five language models to questions in materials science, seeds 0 / 1 (`preflexor run pairs \
+data=FOLDER seeds=0,1`):
 how often the better answer is preferred.
 
 {two}
 
-Both phases together change the mean log-probability's preference by {gain} points in the two seeds. **Choosing the longer
-text is better than any of them**, and on the 22 pairs where length does not help nothing is clear of chance. Texts are cut at
+Both phases together change the mean log-probability's preference by {gain} points in the two seeds. **Choosing the \
+longer
+text is better than any of them**, and on the 22 pairs where length does not help nothing is clear of chance. Texts \
+are cut at
 1,536 tokens, about half of a typical answer. Comparing answers only makes no difference that two seeds show.
 """
 
@@ -232,8 +246,10 @@ def self_rewarding() -> str:
     spins |= {"more_sft": "more SFT, equal tokens (control)"}
     return f"""## Self-Rewarding: `preflexor run self_reward seeds=0,1,2`
 
-[Self-Rewarding](https://arxiv.org/abs/2401.10020) teaches a model to judge (M1) and then trains it on pairs of its own answers that
-it has ranked itself (M2, M3). The packaged novice was never taught to judge and answers in a hurry; three seeds, 300 held-out
+[Self-Rewarding](https://arxiv.org/abs/2401.10020) teaches a model to judge (M1) and then trains it on pairs of its \
+own answers that
+it has ranked itself (M2, M3). The packaged novice was never taught to judge and answers in a hurry; three seeds, 300 \
+held-out
 items greedily and 100 in samples.
 
 {runs.table(names, metrics)}
@@ -242,9 +258,11 @@ items greedily and 100 in samples.
 
 Two rounds on the model's own votes raise it far above M1, and above random pairs. Beside that:
 
-- It is not as good as the exact grader in the judge's place: {runs.over_seeds("M3", "exact.M3", "sampled/strict")} points of sampled accuracy over
+- It is not as good as the exact grader in the judge's place: {runs.over_seeds("M3", "exact.M3", "sampled/strict")} \
+points of sampled accuracy over
   seeds. Greedily both are nearly perfect, which leaves nothing to compare.
-- Rejection sampling at equal trained tokens is far better in samples; greedily three seeds do not separate them. It needs a grader.
+- Rejection sampling at equal trained tokens is far better in samples; greedily three seeds do not separate them. It \
+needs a grader.
 - Learning to judge costs answering (M1 below M0), so a part of what is gained over M1 was lost before.
 - Random pairs also gain in their second round: moving away from the start is worth something here.
 - Judging gets worse as answering gets better, because nothing in a round teaches it.
@@ -252,7 +270,8 @@ Two rounds on the model's own votes raise it far above M1, and above random pair
 
 ## SPIN: `preflexor run spin seeds=0,1,2`
 
-[SPIN](https://arxiv.org/abs/2401.01335) needs demonstrations only: supervised fine-tuning on 60 of them, two iterations of self-play on
+[SPIN](https://arxiv.org/abs/2401.01335) needs demonstrations only: supervised fine-tuning on 60 of them, two \
+iterations of self-play on
 the same 60, and more of the same fine-tuning at equal tokens.
 
 {spin.table(spins, {"strict": "strict accuracy, greedy"})}
@@ -300,23 +319,29 @@ def latro() -> str:
     each = " / ".join(f"{d:+.1f}" for d in runs.by_seed("latro", "exact_reward"))
     return f"""## LaTRO: `preflexor run latro seeds=0,1,2`
 
-[LaTRO](https://arxiv.org/abs/2411.04282) has questions and answers, no rationales and no grader: a rationale is worth what it adds to
+[LaTRO](https://arxiv.org/abs/2411.04282) has questions and answers, no rationales and no grader: a rationale is \
+worth what it adds to
 the likelihood of the answer. About 75 questions with eight rationales each, from the novice; three seeds.
 
 {runs.table(names, metrics)}
 
 {runs.differences(wanted, short)}
 
-Reasoning is learnt from answers alone, in all three seeds; the same answers without thinking teach nothing. The difference to a
-policy gradient on the exact grade is {each} by seed, {runs.over_seeds("latro", "exact_reward")} over seeds: far too wide to call the two equal
-(the interval over items, with the seeds pooled, hid that). Rejection sampling, which is told which rationales were right, and SFT on
-gold rationales are ahead in samples; greedily three seeds do not separate them from LaTRO. The answer's own gradient makes no difference that three seeds show.
+Reasoning is learnt from answers alone, in all three seeds; the same answers without thinking teach nothing. The \
+difference to a
+policy gradient on the exact grade is {each} by seed, {runs.over_seeds("latro", "exact_reward")} over seeds: far too \
+wide to call the two equal
+(the interval over items, with the seeds pooled, hid that). Rejection sampling, which is told which rationales were \
+right, and SFT on
+gold rationales are ahead in samples; greedily three seeds do not separate them from LaTRO. The answer's own gradient \
+makes no difference that three seeds show.
 
 Two mixes of chain lengths, two seeds pooled, intervals over items (`benchmarks/experiments/latro_curve.py`):
 
 {markdown(["hops", "arm", "strict accuracy, greedy, %", "sampled, %"], rows)}
 
-On chains of 6 and 7 hops it learns every chain of six and hardly one of seven: what is never sampled cannot be reinforced.
+On chains of 6 and 7 hops it learns every chain of six and hardly one of seven: what is never sampled cannot be \
+reinforced.
 """
 
 
@@ -341,26 +366,35 @@ def rlsf() -> str:
     film = views("rlsf_sentiment.json", {"score": "mean sentiment, −100 to 100", "positive": "positive, %"})
     return f"""## RLSF
 
-[RLSF](https://arxiv.org/abs/2405.16661) has a symbolic tool mark stretches of a response; their values become rewards of those tokens.
-The same certificates can be collapsed to one score or to pass and fail. Rate and discount of each arm were chosen on validation prompts
+[RLSF](https://arxiv.org/abs/2405.16661) has a symbolic tool mark stretches of a response; their values become \
+rewards of those tokens.
+The same certificates can be collapsed to one score or to pass and fail. Rate and discount of each arm were chosen on \
+validation prompts
 with the first seed. Intervals are over items with the seeds pooled; the last two columns show the seeds apart.
 
 A novice that calculates badly, judged step by step, two seeds (`benchmarks/experiments/rlsf_feedback.py`):
 
 {lab}
 
-A small model of film reviews, moved towards positive continuations, three seeds (`benchmarks/experiments/rlsf_sentiment.py`):
+A small model of film reviews, moved towards positive continuations, three seeds \
+(`benchmarks/experiments/rlsf_sentiment.py`):
 
 {film}
 
-Rewards at the tokens train both models. **No order of token, scalar and boolean feedback follows from these tables.** Every arm with
-PPO ran at GAE λ = 0.95, which was not tuned; with a fresh value head a reward on the last token hardly reaches the tokens before it
-at that λ, so the other two views were handicapped by something that is not information. In a run with λ = 1, of which no file
-is kept here, they reached or passed the tokens in one seed of two, and iterated rejection sampling on as many samples passed both. Under
+Rewards at the tokens train both models. **No order of token, scalar and boolean feedback follows from these \
+tables.** Every arm with
+PPO ran at GAE λ = 0.95, which was not tuned; with a fresh value head a reward on the last token hardly reaches the \
+tokens before it
+at that λ, so the other two views were handicapped by something that is not information. In a run with λ = 1, of \
+which no file
+is kept here, they reached or passed the tokens in one seed of two, and iterated rejection sampling on as many \
+samples passed both. Under
 REINFORCE the verdict beats the score on the first task in these very tables.
 
-Positive reviews come at a price that the score does not see: perplexity under the frozen base rises from {before["perplexity"]:.0f} to
-{token["perplexity"]:.0f}, and distinct pairs of words fall from {100 * before["distinct_pairs"]:.0f} to {100 * token["distinct_pairs"]:.0f} %.
+Positive reviews come at a price that the score does not see: perplexity under the frozen base rises from \
+{before["perplexity"]:.0f} to
+{token["perplexity"]:.0f}, and distinct pairs of words fall from {100 * before["distinct_pairs"]:.0f} to \
+{100 * token["distinct_pairs"]:.0f} %.
 """
 
 
@@ -371,14 +405,19 @@ def page() -> str:
 
 > What each method did here, with its controls, seed by seed.
 
-Written by `python .github/make_results.py` from the files in `nbs/results`, which the commands below wrote. How to read it:
+Written by `python .github/make_results.py` from the files in `nbs/results`, which the commands below wrote. How to \
+read it:
 
-- *Seeds* are training seeds, shown one by one. With three, a difference has a 95 % interval over seeds (Student's t on the paired
+- *Seeds* are training seeds, shown one by one. With three, a difference has a 95 % interval over seeds (Student's t \
+on the paired
   differences). With two, both are shown and nothing small is claimed.
-- Intervals *over items* treat the trained models as given; with the seeds pooled they are much too narrow for a statement
+- Intervals *over items* treat the trained models as given; with the seeds pooled they are much too narrow for a \
+statement
   about a method, and are given only because the runs recorded them.
-- Everything on the materials lab is measured on the packaged models of one million parameters. They are an example and a test
-  fixture: their weights began with a hand-set induction circuit, and their headroom was put there. Nothing here is evidence
+- Everything on the materials lab is measured on the packaged models of one million parameters. They are an example \
+and a test
+  fixture: their weights began with a hand-set induction circuit, and their headroom was put there. Nothing here is \
+evidence
   about language models of a useful size.
 - What was tried and did not work is in [decisions](decisions.md).
 

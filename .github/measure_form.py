@@ -142,8 +142,8 @@ def public_names(path: Path) -> set[str]:
 def names_at(path: Path) -> set[str]:
     """Names that a package's `__init__` (or a module such as `all`) offers, read without importing it.
 
-    They are its `__all__`, or what it imports from its own package, also where such imports stand for a type checker only,
-    beside a lazy loader. A star brings the public names of its module.
+    They are its `__all__`, or what it imports from its own package, also where such imports stand for a type checker
+    only, beside a lazy loader. A star brings the public names of its module.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = listed(tree)

@@ -1,8 +1,9 @@
 """Preference pairs made through an endpoint with 100 ms latency, against one call at a time; prints one JSON line.
 
-The same code on both sides: `build_pairs` with an `LLMTeacher`, that is a question, a section per category, background, an
-answer and a wrong answer for each context, nine calls a pair. The server is a process of its own that answers every request
-after the latency. The baseline has one request under way at a time, over fewer contexts; rates are pairs per second.
+The same code on both sides: `build_pairs` with an `LLMTeacher`, that is a question, a section per category, background,
+an answer and a wrong answer for each context, nine calls a pair. The server is a process of its own that answers every
+request after the latency. The baseline has one request under way at a time, over fewer contexts; rates are pairs per
+second.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Local generation against one-at-a-time generation, in tokens per CPU second; prints one JSON line.
 
-A Llama of 5.6M random parameters, 32 prompts of 64 tokens, 128 new tokens each, greedy, no end of sequence. The baseline
-is `model.generate`, one prompt a call. Both sides run in one process on one thread, and are timed in CPU time
+A Llama of 5.6M random parameters, 32 prompts of 64 tokens, 128 new tokens each, greedy, no end of sequence. The
+baseline is `model.generate`, one prompt a call. Both sides run in one process on one thread, and are timed in CPU time
 (`time.process_time`) after a warm-up, in turns, the best of `--rounds` counting for each.
 """
 

@@ -1,25 +1,33 @@
-"""CPU seconds of one LaTRO update (2411.04282) against TRL's RLOO trainer and against the method written plainly. Prints one JSON line.
+"""CPU seconds of one LaTRO update (2411.04282) against TRL's RLOO trainer and against the method written plainly.
+Prints one JSON line.
 
     python benchmarks/latro.py [--prompts 4] [--samples 8] [--new 128] [--rounds 2] [--memory]
 
-An update is: sample rationales of `--new` tokens for each prompt, ask the reference model (kl_coef 0.05), forward, backward, AdamW.
-All sides start from the same Llama of 5.6M random parameters (vocabulary 4096), in one process on one thread, take turns, and are timed
-in CPU time (`time.process_time`); of each turn's two updates the first is the warm-up, and the best turn counts.
+An update is: sample rationales of `--new` tokens for each prompt, ask the reference model (kl_coef 0.05), forward,
+backward, AdamW. All sides start from the same Llama of 5.6M random parameters (vocabulary 4096), in one process on one
+thread, take turns, and are timed in CPU time (`time.process_time`); of each turn's two updates the first is the
+warm-up, and the best turn counts.
 
-* ours: `LaTROTrainer`. One engine call samples all groups; rationale and answer (8 tokens) are scored in one forward pass, the prompt of a group once.
-* trl_rloo: `RLOOTrainer` on the same prompts, with beta 0.05 and a reward that costs nothing. It has no answer to score, which makes
+* ours: `LaTROTrainer`. One engine call samples all groups; rationale and answer (8 tokens) are scored in one forward
+pass, the prompt of a group once.
+* trl_rloo: `RLOOTrainer` on the same prompts, with beta 0.05 and a reward that costs nothing. It has no answer to
+score, which makes
   its work smaller than ours (128 instead of 136 tokens behind each prompt), and no stop strings to look for; before the
-  update it scores the samples once more, as the old policy, which LaTRO has no need of. It pads and reads whole rows, prompt included.
-* plain: the steps of the published method one after another. `model.generate` with its cache on each prompt repeated (all rows in
-  one call unless `--rollout` says less), then whole rows, full logits and log_softmax: without gradient log π(z|x), log π₀(z|x) and
-  log π(y|x⊕z), with gradient log π(z|x) and log π(y|x⊕z); the gradient is not clipped.
+  update it scores the samples once more, as the old policy, which LaTRO has no need of. It pads and reads whole rows,
+  prompt included.
+* plain: the steps of the published method one after another. `model.generate` with its cache on each prompt repeated
+(all rows in
+  one call unless `--rollout` says less), then whole rows, full logits and log_softmax: without gradient log π(z|x), log
+  π₀(z|x) and log π(y|x⊕z), with gradient log π(z|x) and log π(y|x⊕z); the gradient is not clipped.
 
-Every sample has `--new` tokens: the rows of the two special tokens in the (tied) embedding are built such that their logits lie more
-than 20 nats below those of all words, so that the end of sequence is never drawn although every side watches for it; the number of sampled
-tokens is checked. Rationales end at LaTRO's default stop string, which no word contains.
+Every sample has `--new` tokens: the rows of the two special tokens in the (tied) embedding are built such that their
+logits lie more than 20 nats below those of all words, so that the end of sequence is never drawn although every side
+watches for it; the number of sampled tokens is checked. Rationales end at LaTRO's default stop string, which no word
+contains.
 
-`--memory`: peak memory of the loss part of one update (hidden states → log-probabilities of samples and answers, forward and backward)
-at a 128k vocabulary, ours against full logits in one pass; each in its own process, with `--memory-samples` samples. Linux only.
+`--memory`: peak memory of the loss part of one update (hidden states → log-probabilities of samples and answers,
+forward and backward) at a 128k vocabulary, ours against full logits in one pass; each in its own process, with
+`--memory-samples` samples. Linux only.
 
 Exits 1 when a target (CPU seconds at most 0.8 of TRL's, at most 0.5 of the plain version) is missed.
 """

@@ -1,8 +1,10 @@
-"""Memory and CPU time of the preference loss alone at a large vocabulary: ours, TRL's ORPO path and TRL's fused DPO head.
+"""Memory and CPU time of the preference loss alone at a large vocabulary: ours, TRL's ORPO path and TRL's fused DPO
+head.
 
-From hidden states and a trained head to log-probabilities of the labels, forward and backward. Every variant runs in its own
-process, which reports how far its resident memory rose above what it held before (hidden states, head, inputs), and its CPU seconds.
-Prints one JSON line; exits 1 when a target (memory at most 0.35 of TRL's ORPO path, at most 1.0 of its fused head) is missed.
+From hidden states and a trained head to log-probabilities of the labels, forward and backward. Every variant runs in
+its own process, which reports how far its resident memory rose above what it held before (hidden states, head, inputs),
+and its CPU seconds. Prints one JSON line; exits 1 when a target (memory at most 0.35 of TRL's ORPO path, at most 1.0 of
+its fused head) is missed.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/preference_step.py [--pairs 16] [--batch 4] [--repeats 2] [--epochs 3] [--extra]
 
-Both trainers run in this process on one thread, in turn, from the same weights and on the same pairs, gradient checkpointing off. CPU
-seconds of `train()` are compared; to ours are added the pass that fills the reference cache and the one that chooses the layout of a
-batch. The rest of construction (tokenising) is reported apart.
+Both trainers run in this process on one thread, in turn, from the same weights and on the same pairs, gradient
+checkpointing off. CPU seconds of `train()` are compared; to ours are added the pass that fills the reference cache and
+the one that chooses the layout of a batch. The rest of construction (tokenising) is reported apart.
 """
 
 import argparse

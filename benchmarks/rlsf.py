@@ -1,23 +1,31 @@
-"""CPU seconds of one PPO batch of RLSF (2405.16661), sampling one query at a time, and TRL's RLOO trainer. Prints one JSON line.
+"""CPU seconds of one PPO batch of RLSF (2405.16661), sampling one query at a time, and TRL's RLOO trainer. Prints one
+JSON line.
 
     python benchmarks/rlsf.py [--prompts 16] [--samples 2] [--new 192] [--epochs 4] [--rounds 2]
 
-A batch is: sample 32 responses of `--new` tokens, judge them, ask the reference model (kl_coef 0.05) and the old policy, then `--epochs` updates on the
-same samples: forward, backward, AdamW. All sides start from the same Llama of 5.6M random parameters (vocabulary 4096), in one process on one thread,
-take turns, and are timed in CPU time (`time.process_time`); the first batch of each turn is the warm-up, the second counts, and of the turns the best.
+A batch is: sample 32 responses of `--new` tokens, judge them, ask the reference model (kl_coef 0.05) and the old
+policy, then `--epochs` updates on the same samples: forward, backward, AdamW. All sides start from the same Llama of
+5.6M random parameters (vocabulary 4096), in one process on one thread, take turns, and are timed in CPU time
+(`time.process_time`); the first batch of each turn is the warm-up, the second counts, and of the turns the best.
 
-* ours: `RLSFTrainer` with token feedback and a value head. One engine call samples all rows. The tool costs nothing: a constant certificate of three spans;
-  finding the sampled tokens that they touch does cost, and is counted with the sampling; `feedback` is laying their values out.
-* one_query: the published way. `model.generate` with its cache on one query after another, then whole rows of all samples, full logits and
-  log_softmax: without gradient the old log-probabilities and values and the reference's, then the updates with gradient (clipped surrogate,
-  clipped value). Rewards at the tokens cost it nothing: they are the same three places in every row. Its warm-up is one query and one update on it.
-* trl_rloo: `RLOOTrainer` with num_iterations = `--epochs` on the same prompts, beta 0.05, and a reward that costs nothing. The same sampling, the same
-  forward and backward passes; it has no values and its reward is one number a sample. It takes at least two samples of each prompt, so all sides do.
+* ours: `RLSFTrainer` with token feedback and a value head. One engine call samples all rows. The tool costs nothing: a
+constant certificate of three spans;
+  finding the sampled tokens that they touch does cost, and is counted with the sampling; `feedback` is laying their
+  values out.
+* one_query: the published way. `model.generate` with its cache on one query after another, then whole rows of all
+samples, full logits and
+  log_softmax: without gradient the old log-probabilities and values and the reference's, then the updates with gradient
+  (clipped surrogate, clipped value). Rewards at the tokens cost it nothing: they are the same three places in every
+  row. Its warm-up is one query and one update on it.
+* trl_rloo: `RLOOTrainer` with num_iterations = `--epochs` on the same prompts, beta 0.05, and a reward that costs
+nothing. The same sampling, the same
+  forward and backward passes; it has no values and its reward is one number a sample. It takes at least two samples of
+  each prompt, so all sides do.
 
 Every sample has `--new` tokens (see `benchmarks/common`); their number is checked.
 
-`ratios` are CPU seconds of ours over theirs, for the batch and for sampling alone. Exits 1 when sampling is less than 5 times as fast as one query at a
-time (ratio above 0.2).
+`ratios` are CPU seconds of ours over theirs, for the batch and for sampling alone. Exits 1 when sampling is less than 5
+times as fast as one query at a time (ratio above 0.2).
 """
 
 import argparse

@@ -1,20 +1,24 @@
-"""Candidates for self-rewarding against the package self-rewarding-lm-pytorch, in tokens per CPU second; prints one JSON line.
+"""Candidates for self-rewarding against the package self-rewarding-lm-pytorch, in tokens per CPU second; prints one
+JSON line.
 
-A Llama of 5M random parameters, 8 prompts of 64 random tokens, 4 candidates each of 128 new tokens, temperature 0.7, top_p 0.9,
-no end of sequence. Ours is the loop of LocalEngine: all 32 rows in one batch, each prompt read once and its cache shared by its
-candidates. The baseline is the package's `sampling_utils.sample`, called as its `DPODatasetGenerator.forward` calls it: prompt by
-prompt, the prompt repeated 4 times, up to prompt + new tokens. It has no key-value cache: every step runs the model over the
-whole sequence again, logits of every position included; most of the ratio comes from that. Its `net` must return logits, which a
-module around the same model does with `use_cache=False`. The package is used as published (0.2.12), faults included. They change
-what is sampled, not how much work it is: a token is drawn from the logits of its own, still empty place (read as token 0), not
-of the place before; the mask meant to cut off the prompt keeps it and drops every token 0, so new tokens are counted from steps.
+A Llama of 5M random parameters, 8 prompts of 64 random tokens, 4 candidates each of 128 new tokens, temperature 0.7,
+top_p 0.9, no end of sequence. Ours is the loop of LocalEngine: all 32 rows in one batch, each prompt read once and its
+cache shared by its candidates. The baseline is the package's `sampling_utils.sample`, called as its
+`DPODatasetGenerator.forward` calls it: prompt by prompt, the prompt repeated 4 times, up to prompt + new tokens. It has
+no key-value cache: every step runs the model over the whole sequence again, logits of every position included; most of
+the ratio comes from that. Its `net` must return logits, which a module around the same model does with
+`use_cache=False`. The package is used as published (0.2.12), faults included. They change what is sampled, not how much
+work it is: a token is drawn from the logits of its own, still empty place (read as token 0), not of the place before;
+the mask meant to cut off the prompt keeps it and drops every token 0, so new tokens are counted from steps.
 
-Also measured, without a target: 3 votes of 64 new tokens on each candidate (prompt and candidate, 192 tokens), in one call of
-LocalEngine as `ModelJudge` asks against one call a candidate as the package does, both with our engine: only the batching
-differs. `model_tokens` are the tokens that each side runs through the model, `prompt_tokens_read` those of ours that read prompts.
+Also measured, without a target: 3 votes of 64 new tokens on each candidate (prompt and candidate, 192 tokens), in one
+call of LocalEngine as `ModelJudge` asks against one call a candidate as the package does, both with our engine: only
+the batching differs. `model_tokens` are the tokens that each side runs through the model, `prompt_tokens_read` those of
+ours that read prompts.
 
-All run in one process on one thread, timed in CPU time (`time.process_time`) after a warm-up, in turns, the best of `--rounds`
-counting for each. Exits 1 when the target is missed, 2 without the package (pip install 'preflexor_lab[bench]').
+All run in one process on one thread, timed in CPU time (`time.process_time`) after a warm-up, in turns, the best of
+`--rounds` counting for each. Exits 1 when the target is missed, 2 without the package (pip install
+'preflexor_lab[bench]').
 """
 
 import argparse
@@ -39,10 +43,11 @@ def load_baseline():
         from self_rewarding_lm_pytorch.sampling_utils import sample, top_p
     except ImportError as e:
         print(
-            f"self_reward.py compares with self-rewarding-lm-pytorch, which cannot be imported ({e}): pip install 'preflexor_lab[bench]'",
+            f"self_reward.py compares with self-rewarding-lm-pytorch, which cannot be imported ({e}): pip "
+            f"install 'preflexor_lab[bench]'",
             file=sys.stderr,
         )
-        raise SystemExit(2)
+        raise SystemExit(2) from e
     return sample, top_p
 
 

@@ -2,15 +2,17 @@
 
     python benchmarks/sentiment.py [PATH] [--write FILE]
 
-PATH is a file or dataset that `sentiment.review_rows` reads, such as the film-review sentences of Hutto and Gilbert (2014), each with the mean
-of 20 ratings. Splits are by hash of the text. VADER's compound is the baseline. Four ways to add valences up and a lexicon learnt from the training
-rows (`learn_lexicon`, four strengths of its ridge) are compared by Spearman's correlation on the validation rows alone; the best with VADER's own
-lexicon, and the best of all, are then measured once on the test rows, beside the baseline on the same texts (paired bootstrap).
-Scores are those of `SymbolicEnvironment.analyze_sentiment_batch`. `--write` keeps the rows as JSON.
+PATH is a file or dataset that `sentiment.review_rows` reads, such as the film-review sentences of Hutto and Gilbert
+(2014), each with the mean of 20 ratings. Splits are by hash of the text. VADER's compound is the baseline. Four ways to
+add valences up and a lexicon learnt from the training rows (`learn_lexicon`, four strengths of its ridge) are compared
+by Spearman's correlation on the validation rows alone; the best with VADER's own lexicon, and the best of all, are then
+measured once on the test rows, beside the baseline on the same texts (paired bootstrap). Scores are those of
+`SymbolicEnvironment.analyze_sentiment_batch`. `--write` keeps the rows as JSON.
 
-Certificates per second: `Sentiment` on the sentences of PATH (without one, on five sentences of this file) and `Molecule` with three targets on five
-SMILES, one of them broken; one thread, CPU time. Without PATH only these are measured. Exits 1 when the best of all does not beat the baseline on the test rows
-by more than chance: the lower end of the gain in Spearman's correlation must be above 0.
+Certificates per second: `Sentiment` on the sentences of PATH (without one, on five sentences of this file) and
+`Molecule` with three targets on five SMILES, one of them broken; one thread, CPU time. Without PATH only these are
+measured. Exits 1 when the best of all does not beat the baseline on the test rows by more than chance: the lower end of
+the gain in Spearman's correlation must be above 0.
 """
 
 import argparse

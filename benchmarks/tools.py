@@ -1,8 +1,10 @@
-"""Certificates per second of the symbolic tools: in this process on one core, and in a pool of limited workers; prints one JSON line.
+"""Certificates per second of the symbolic tools: in this process on one core, and in a pool of limited workers; prints
+one JSON line.
 
-Each tool judges its examples (right, wrong and broken responses in turn) in batches until the time is up; the best of the rounds counts. A pool pays
-for messages and gains cores, so it wins where a certificate costs more than a message, about 30 microseconds. There is no target: the figures say
-whether a tool keeps up with sampling. Another tool is one more line in `tools()`.
+Each tool judges its examples (right, wrong and broken responses in turn) in batches until the time is up; the best of
+the rounds counts. A pool pays for messages and gains cores, so it wins where a certificate costs more than a message,
+about 30 microseconds. There is no target: the figures say whether a tool keeps up with sampling. Another tool is one
+more line in `tools()`.
 """
 
 import argparse
@@ -40,7 +42,10 @@ def tools():
         meta=dict(tests=["assert area(2, 3) == 6", "assert area(0, 3) == 0", "assert area(1, 1) == 1"])
     )
     code = "Multiply:\n```python\ndef area(a, b):\n    return a*b\n```\n"
-    solution = "Natalia sold 48/2 = <<48/2=24>>24 clips in May. Altogether she sold 48+24 = <<48+24=72>>72, or 72/2 = 36 pairs, at $1.50 each: 36 * 1.5 = 54.\n#### 54"
+    solution = (
+        "Natalia sold 48/2 = <<48/2=24>>24 clips in May. Altogether she sold 48+24 = <<48+24=72>>72, or "
+        "72/2 = 36 pairs, at $1.50 each: 36 * 1.5 = 54.\n#### 54"
+    )
     return {
         "arithmetic": (Arithmetic(), [("", solution, None), ("", solution.replace("=72", "=71"), None)]),
         "lab": (Lab(), [(i.prompt, r, None) for i in lab for r in (i.completion, i.answer)]),

@@ -1,6 +1,8 @@
-"""Loops that die once, for test_active.py: ARGV[1] is the folder of all cases, the others are NAME:WHERE:WEIGHTS:STRATEGY.
+"""Loops that die once, for test_active.py: ARGV[1] is the folder of all cases, the others are
+NAME:WHERE:WEIGHTS:STRATEGY.
 
-Each attempt is a process of its own, forked before any tensor is computed. A case ends with a file RESULT in its folder.
+Each attempt is a process of its own, forked before any tensor is computed. A case ends with a file RESULT in its
+folder.
 """
 
 import os

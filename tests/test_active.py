@@ -16,7 +16,8 @@ QUIET = dict(use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
 
 # ---- what the published notebook imports from elsewhere -------------------------------------------------------------
 class Calculator:
-    "Stands where the published script has a language model behind an endpoint: `generate(messages=...) -> (text, messages)`."
+    """Stands where the published script has a language model behind an endpoint: `generate(messages=...) -> (text,
+    messages)`."""
 
     def __call__(self, messages, temperature=0.0):
         text = messages[-1]["content"]
@@ -192,7 +193,7 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
         get_rejected_from_trained_model=True,
     )
     num_iterations = 2
-    for iteration in range(num_iterations):
+    for _ in range(num_iterations):
         trainer.train()
         output_text, messages = generate_local_model(
             model=model,
@@ -285,7 +286,7 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
         include_thinking_token_in_labels=True,
         callbacks=[RewardLoggingCallback()],
     )
-    for iteration in range(2):
+    for _ in range(2):
         trainer.train()
         trainer.update_dataset()
         trainer.save_model("./Phase_II_results_")

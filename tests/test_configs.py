@@ -14,7 +14,8 @@ KINDS = {"ddp": DistributedType.MULTI_GPU, "fsdp2": DistributedType.FSDP, "deeps
 
 
 def launched(name):
-    "The arguments and the environment with which `accelerate launch --config_file configs/NAME.yaml script.py` starts its processes."
+    """The arguments and the environment with which `accelerate launch --config_file configs/NAME.yaml script.py` starts
+    its processes."""
     args = launch_command_parser().parse_args(
         ["--config_file", str(CONFIGS / f"{name}.yaml"), "--main_process_port", "0", "script.py"]
     )

@@ -11,10 +11,14 @@ import preflexor_lab
 # The public API. Changing this list is a decision: write it into CHANGELOG.md.
 PUBLIC = """
 Arithmetic Certificate Completion Countdown DPOConfig DPOTrainer EndpointEngine ExternalRewardDPOConfig JSONSchema Judge
-LLMTeacher LaTROConfig LaTROTrainer Ledger LocalEngine Logic MaskPolicy Molecule ORPOConfig ORPOTrainer PRefLexORDPOTrainer
-PRefLexORORPOTrainer Pair PolicyConfig PolicyTrainer PythonCode Question RLSFConfig RLSFTrainer ReplayEngine RewardConfig
-SFTConfig SFTStageConfig SFTTrainer SPINTrainer Sections SelfPlayConfig SelfRewardDPOConfig SelfRewardingTrainer Sentiment
-SymbolicEnvironment THINK_TAGS Trace add_lora build_index build_pairs compare dpo_loss evaluate exo_loss extract_text gae
+LLMTeacher LaTROConfig LaTROTrainer Ledger LocalEngine Logic MaskPolicy Molecule ORPOConfig ORPOTrainer \
+PRefLexORDPOTrainer
+PRefLexORORPOTrainer Pair PolicyConfig PolicyTrainer PythonCode Question RLSFConfig RLSFTrainer ReplayEngine \
+RewardConfig
+SFTConfig SFTStageConfig SFTTrainer SPINTrainer Sections SelfPlayConfig SelfRewardDPOConfig SelfRewardingTrainer \
+Sentiment
+SymbolicEnvironment THINK_TAGS Trace add_lora build_index build_pairs compare dpo_loss evaluate exo_loss extract_text \
+gae
 generate_OpenAI generate_local_model grpo_advantages insert_thinking load_documents load_model load_task load_tokenizer
 mask_labels merge_lora nano_path orpo_loss prepare_data recursive_response recursive_response_from_thinking
 register_markers rloo_advantages run_recipe score_texts show_mask spin_loss split_sections

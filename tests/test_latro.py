@@ -14,28 +14,53 @@ from preflexor_lab.methods.latro import LaTROConfig, LaTROTrainer
 from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
 from transformers import PrinterCallback
 from transformers.utils import logging as hf
-hf.disable_progress_bar(); hf.set_verbosity_error()
+
+hf.disable_progress_bar()
+hf.set_verbosity_error()
 folder, samples = sys.argv[1], int(sys.argv[2])
 name = str(nano_path("novice"))
 tokenizer, model = load_tokenizer(name), load_model(name, dtype=torch.float32)
 items = world.items(4, seed=5, hops=(3, 4), split="train")
 rows = [dict(queries=i.prompt, responses=f" {i.answer}", groundtruth=i.answer) for i in items]
-args = make_arguments(LaTROConfig, folder + "/out", rloo_k=4, per_device_train_batch_size=samples, response_length=80, learning_rate=1e-3, max_steps=1, optim="sgd", max_grad_norm=0.0,
-                      lr_scheduler_type="constant", group_by_length=False, train_sampling_strategy="sequential", share_prompts=False, logging_steps=1, average_tokens_across_devices=True)
+args = make_arguments(
+    LaTROConfig,
+    folder + "/out",
+    rloo_k=4,
+    per_device_train_batch_size=samples,
+    response_length=80,
+    learning_rate=1e-3,
+    max_steps=1,
+    optim="sgd",
+    max_grad_norm=0.0,
+    lr_scheduler_type="constant",
+    group_by_length=False,
+    train_sampling_strategy="sequential",
+    share_prompts=False,
+    logging_steps=1,
+    average_tokens_across_devices=True,
+)
 trainer = LaTROTrainer(model, args, rows, tokenizer)
 trainer.remove_callback(PrinterCallback)
 trainer.train()
 if trainer.accelerator.is_main_process:
-    torch.save(dict(weights={k: v for k, v in trainer.accelerator.unwrap_model(trainer.model).state_dict().items()}, world=trainer.accelerator.num_processes,
-                    log=[l for l in trainer.state.log_history if "policy/reward" in l]), folder + "/result.pt")
+    torch.save(
+        dict(
+            weights={k: v for k, v in trainer.accelerator.unwrap_model(trainer.model).state_dict().items()},
+            world=trainer.accelerator.num_processes,
+            log=[l for l in trainer.state.log_history if "policy/reward" in l],
+        ),
+        folder + "/result.pt",
+    )
 if dist.is_initialized():
-    dist.barrier(); dist.destroy_process_group()
+    dist.barrier()
+    dist.destroy_process_group()
 os._exit(0)
 """
 
 
 def test_two_processes_update_as_one(tmp_path):
-    "Two processes with two questions each take the step of one process with four, on the same samples, to a relative 1e-5."
+    """Two processes with two questions each take the step of one process with four, on the same samples, to a relative
+    1e-5."""
     import torch
 
     from preflexor_lab.models.loading import load_model, nano_path

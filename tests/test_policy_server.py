@@ -65,7 +65,8 @@ class Server:
         self.server.server_close()
 
     def answer(self, path, asked):
-        "One completion of a text, as vLLM answers `/v1/completions`: the stop string is cut off the text, its tokens stay in the log-probabilities."
+        """One completion of a text, as vLLM answers `/v1/completions`: the stop string is cut off the text, its tokens
+        stay in the log-probabilities."""
         assert path == "/v1/completions", path
         with self.lock:
             ((done,),) = self.engine.generate(
@@ -118,7 +119,8 @@ def weights(noise=0.0):
 
 
 def latro(folder, model, tokenizer, server, **options):
-    "A trainer of two steps whose rationales come from the server; `ratios` keeps what `importance` saw: log π - log μ, and the weight."
+    """A trainer of two steps whose rationales come from the server; `ratios` keeps what `importance` saw: log π - log
+    μ, and the weight."""
     items = world.items(4, seed=5, hops=(3, 4), split="train")
     rows = [dict(queries=i.prompt, responses=f" {i.answer}", groundtruth=i.answer) for i in items]
     args = make_arguments(
@@ -146,7 +148,8 @@ def latro(folder, model, tokenizer, server, **options):
 
 
 def test_the_same_weights_have_a_ratio_of_one(tmp_path, tokenizer):
-    "The server has the weights that are trained, at every step: each log-ratio is within 1e-4 of 0, the token that ends a rationale included."
+    """The server has the weights that are trained, at every step: each log-ratio is within 1e-4 of 0, the token that
+    ends a rationale included."""
     model = weights()
     with Server(model, tokenizer) as server:
         trainer = latro(tmp_path, model, tokenizer, server)
@@ -170,7 +173,8 @@ def test_the_same_weights_have_a_ratio_of_one(tmp_path, tokenizer):
 
 
 def test_yesterdays_weights_and_others_have_not(tmp_path, tokenizer):
-    "A server that keeps the first weights is off after a step; one with noise on its weights is off at once, and no weight exceeds the cap."
+    """A server that keeps the first weights is off after a step; one with noise on its weights is off at once, and no
+    weight exceeds the cap."""
     with Server(weights(), tokenizer) as server:
         trainer = latro(tmp_path / "old", weights(), tokenizer, server)
         trainer.train()
@@ -195,7 +199,8 @@ def test_ids_as_texts_of_tokens(tmp_path, tokenizer):
 
 
 def test_without_log_probabilities_or_ids_it_is_refused(tmp_path, tokenizer):
-    "A server that sends no log-probabilities, a client that does not ask for them, and one that does not ask for ids: one line each."
+    """A server that sends no log-probabilities, a client that does not ask for them, and one that does not ask for ids:
+    one line each."""
     model = weights()
     for served, asks, said in (
         (False, {}, "returned no log-probabilities"),

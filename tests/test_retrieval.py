@@ -15,10 +15,16 @@ HUGE = """
 import resource, sys, time
 from preflexor_lab.corpus.reading import load_documents
 from preflexor_lab.corpus.splitting import make_nodes
+
 start = time.process_time()
 documents, problems = load_documents(sys.argv[1])
 nodes = make_nodes(documents)
-print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), len(nodes), problems[0].reason)
+print(
+    time.process_time() - start,
+    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+    len(nodes),
+    problems[0].reason,
+)
 """
 
 

@@ -18,38 +18,72 @@ from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
 from preflexor_lab.tools.lab import Lab
 from transformers import PrinterCallback
 from transformers.utils import logging as hf
-hf.disable_progress_bar(); hf.set_verbosity_error()
+
+hf.disable_progress_bar()
+hf.set_verbosity_error()
 folder, samples = sys.argv[1], int(sys.argv[2])
 name = str(nano_path("novice"))
 tokenizer, model = load_tokenizer(name), load_model(name, dtype=torch.float64)
 rows = [dict(prompt=i.prompt) for i in world.items(8, seed=5, hops=(3, 4), split="train")]
-args = make_arguments(RLSFConfig, folder + "/out", rloo_k=2, per_device_train_batch_size=samples, response_length=80, learning_rate=3e-2, max_steps=4, num_ppo_epochs=2, optim="sgd", max_grad_norm=0.0,
-                      vf_coef=1.0, kl_coef=0.05, lr_scheduler_type="constant", group_by_length=False, train_sampling_strategy="sequential", share_prompts=False, logging_steps=1, average_tokens_across_devices=True)
+args = make_arguments(
+    RLSFConfig,
+    folder + "/out",
+    rloo_k=2,
+    per_device_train_batch_size=samples,
+    response_length=80,
+    learning_rate=3e-2,
+    max_steps=4,
+    num_ppo_epochs=2,
+    optim="sgd",
+    max_grad_norm=0.0,
+    vf_coef=1.0,
+    kl_coef=0.05,
+    lr_scheduler_type="constant",
+    group_by_length=False,
+    train_sampling_strategy="sequential",
+    share_prompts=False,
+    logging_steps=1,
+    average_tokens_across_devices=True,
+)
 trainer = RLSFTrainer(model, args, rows, tokenizer, Lab(lines=True))
 trainer.remove_callback(PrinterCallback)
 sampled, sample = [], trainer.sample
+
+
 def watched(rows):
     groups = sample(rows)
     sampled.append([r.ids for g in groups for r in g])
     return groups
+
+
 trainer.sample = watched
 trainer.train()
 world_size = trainer.accelerator.num_processes
 if world_size > 1:
-    everyone = [None]*world_size
+    everyone = [None] * world_size
     dist.all_gather_object(everyone, sampled)
     sampled = [sum(parts, []) for parts in zip(*everyone)]
 if trainer.accelerator.is_main_process:
-    torch.save(dict(weights=trainer.accelerator.unwrap_model(trainer.model).state_dict(), head=trainer.value_head.state_dict(), world=world_size, sampled=sampled,
-                    log=[l for l in trainer.state.log_history if "policy/reward" in l]), folder + "/result.pt")
+    torch.save(
+        dict(
+            weights=trainer.accelerator.unwrap_model(trainer.model).state_dict(),
+            head=trainer.value_head.state_dict(),
+            world=world_size,
+            sampled=sampled,
+            log=[l for l in trainer.state.log_history if "policy/reward" in l],
+        ),
+        folder + "/result.pt",
+    )
 if dist.is_initialized():
-    dist.barrier(); dist.destroy_process_group()
+    dist.barrier()
+    dist.destroy_process_group()
 os._exit(0)
 """
 
 
 def test_two_processes_update_as_one(tmp_path):
-    """Four updates on two batches: two processes with two prompts each take the steps of one with four, on the same samples, to a relative 1e-5 of the update, value head included.
+    """Four updates on two batches: two processes with two prompts each take the steps of one with four, on the same
+    samples, to a relative 1e-5 of the update, value head included.
 
     In float64: over several clipped updates float32's rounding grows to more than that, whoever adds up.
     """
@@ -104,7 +138,8 @@ class Moody:
 
 
 def lab(folder, tool, engine=None, **options):
-    "A trainer of two batches of eight samples, two updates on each; `rolled` keeps the samples, `pieces` what was trained on."
+    """A trainer of two batches of eight samples, two updates on each; `rolled` keeps the samples, `pieces` what was
+    trained on."""
     import torch
 
     from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
@@ -190,7 +225,8 @@ def test_a_tool_that_hangs_and_crashes(tmp_path):
 
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_samples_and_old_log_probabilities_from_a_server(tmp_path, noise):
-    "A server that tells log-probabilities trains two batches; the ratio is to what it said: 1 in a batch's first update if it has the weights that are trained, else not."
+    """A server that tells log-probabilities trains two batches; the ratio is to what it said: 1 in a batch's first
+    update if it has the weights that are trained, else not."""
     import torch
     from test_policy_server import NAME, Server, weights
 

@@ -207,7 +207,8 @@ def test_stages_have_their_own_seeds(tmp_path):
 
 
 def test_a_recipe_mixes_loops_and_phases(tmp_path):
-    "eft, self_reward, orpo and spin in one recipe, with the ceiling and rft as controls; killed runs are covered elsewhere."
+    """eft, self_reward, orpo and spin in one recipe, with the ceiling and rft as controls; killed runs are covered
+    elsewhere."""
     settings = [
         "pages=6",
         "hops=4,5",

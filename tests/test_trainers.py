@@ -1,4 +1,5 @@
-"""What no notebook can hold of the trainers: several processes, and canaries for what they rely on in transformers, TRL and accelerate."""
+"""What no notebook can hold of the trainers: several processes, and canaries for what they rely on in transformers, TRL
+and accelerate."""
 
 import inspect
 from dataclasses import fields
@@ -8,6 +9,7 @@ from launcher import launch
 
 WORKER = """
 import os, sys, warnings
+
 warnings.filterwarnings("ignore")
 import torch, torch.distributed as dist
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -21,25 +23,68 @@ words = ["<pad>", "<eos>", "<unk>", "="] + [str(i) for i in range(20)]
 core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
 core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 tok = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
-pairs = [dict(prompt=f"{i} =", chosen=" ".join(["1"]*(1+i*i%9)), rejected=" ".join(["2"]*(1+i*5%7))) for i in range(8)]
+pairs = [
+    dict(prompt=f"{i} =", chosen=" ".join(["1"] * (1 + i * i % 9)), rejected=" ".join(["2"] * (1 + i * 5 % 7)))
+    for i in range(8)
+]
 weights, logs, world = {}, {}, 1
-for name, cls, config, kw in (("sft", SFTTrainer, SFTConfig, {}), ("orpo", ORPOTrainer, ORPOConfig, dict(bf16=False)),
-                              ("exo", DPOTrainer, DPOConfig, dict(bf16=False, loss_type="exo_pair", label_smoothing=5e-3, beta=1.0))):
+for name, cls, config, kw in (
+    ("sft", SFTTrainer, SFTConfig, {}),
+    ("orpo", ORPOTrainer, ORPOConfig, dict(bf16=False)),
+    ("exo", DPOTrainer, DPOConfig, dict(bf16=False, loss_type="exo_pair", label_smoothing=5e-3, beta=1.0)),
+):
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                         initializer_range=.2, pad_token_id=0, eos_token_id=1, bos_token_id=None))
-    args = config(output_dir=f"{out}/{name}", use_cpu=True, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1,
-                  max_steps=2, per_device_train_batch_size=batch, optim="sgd", learning_rate=.05, lr_scheduler_type="constant", max_grad_norm=0.0,
-                  train_sampling_strategy="sequential", **kw)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tok),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            initializer_range=0.2,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
+        )
+    )
+    args = config(
+        output_dir=f"{out}/{name}",
+        use_cpu=True,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_steps=1,
+        max_steps=2,
+        per_device_train_batch_size=batch,
+        optim="sgd",
+        learning_rate=0.05,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        train_sampling_strategy="sequential",
+        **kw,
+    )
     trainer = cls(model, args, pairs, processing_class=tok)
     start = {k: v.clone() for k, v in model.state_dict().items()}
     trainer.train()
-    assert max((v-start[k]).abs().max() for k, v in model.state_dict().items()) > 1e-3, "nothing was learned, equal weights would say nothing"
+    assert max((v - start[k]).abs().max() for k, v in model.state_dict().items()) > 1e-3, (
+        "nothing was learned, equal weights would say nothing"
+    )
     world = trainer.accelerator.num_processes
-    if world > 1: assert type(trainer.model_wrapped).__name__ == "DistributedDataParallel", type(trainer.model_wrapped)
+    if world > 1:
+        assert type(trainer.model_wrapped).__name__ == "DistributedDataParallel", type(trainer.model_wrapped)
     weights.update({f"{name}.{k}": v.clone() for k, v in model.state_dict().items()})
-    logs[name] = [{k: v for k, v in l.items() if k in ("loss", "nll_loss", "rewards/margins", "rewards/accuracies", "mask/all_masked")} for l in trainer.state.log_history if "loss" in l]
-if int(os.environ.get("RANK", 0)) == 0: torch.save(dict(weights=weights, logs=logs, world=world), f"{out}/result.pt")
+    logs[name] = [
+        {
+            k: v
+            for k, v in l.items()
+            if k in ("loss", "nll_loss", "rewards/margins", "rewards/accuracies", "mask/all_masked")
+        }
+        for l in trainer.state.log_history
+        if "loss" in l
+    ]
+if int(os.environ.get("RANK", 0)) == 0:
+    torch.save(dict(weights=weights, logs=logs, world=world), f"{out}/result.pt")
 if world > 1:
     dist.barrier()  # nobody leaves while another still needs the group
     dist.destroy_process_group()

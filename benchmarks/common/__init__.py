@@ -1,7 +1,9 @@
-"""What benchmarks of whole updates have in common: a small model that never ends a sample, the clock, turns and their ratios.
+"""What benchmarks of whole updates have in common: a small model that never ends a sample, the clock, turns and their
+ratios.
 
-Every sample has its full length: the rows of the two special tokens in the (tied) embedding are built such that their logits lie more than 20 nats below
-those of all words, so that the end of sequence is never drawn although every side watches for it.
+Every sample has its full length: the rows of the two special tokens in the (tied) embedding are built such that their
+logits lie more than 20 nats below those of all words, so that the end of sequence is never drawn although every side
+watches for it.
 """
 
 import gc
@@ -38,7 +40,8 @@ def word_tokenizer():
 
 
 def small_llama():
-    "A Llama with 5.6M random parameters that never ends a sequence: the first channel of the residual stream tells words from special tokens."
+    """A Llama with 5.6M random parameters that never ends a sequence: the first channel of the residual stream tells
+    words from special tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -169,7 +172,8 @@ def trl_rloo(args, model, tok, prompts, folder, kl, updates=1):
 
 
 def take_turns(sides, rounds, *given):
-    "Each side's turn with the least total. Sides are (args, ..., folder) -> dict of seconds, one after another, `rounds` times."
+    """Each side's turn with the least total. Sides are (args, ..., folder) -> dict of seconds, one after another,
+    `rounds` times."""
     import datasets
     import transformers
 

@@ -1,10 +1,12 @@
-"""Learning curves of LaTRO (2411.04282), two ablations and the exact reward on two mixes of the materials lab. Prints one JSON line.
+"""Learning curves of LaTRO (2411.04282), two ablations and the exact reward on two mixes of the materials lab. Prints
+one JSON line.
 
     python benchmarks/experiments/latro_curve.py [--seeds 0 1] [--steps 32] [--out FILE]
 
-Every arm starts from the packaged novice, draws the same training questions (8 a step, 8 samples each) and is measured greedily on 100 validation
-items eight times during training; its last weights (no checkpoint is chosen, so that arms are compared at equal samples) answer 200 test items a seed,
-greedily and with 8 samples. Pooled differences to LaTRO are paired over items, with 95 % bootstrap intervals.
+Every arm starts from the packaged novice, draws the same training questions (8 a step, 8 samples each) and is measured
+greedily on 100 validation items eight times during training; its last weights (no checkpoint is chosen, so that arms
+are compared at equal samples) answer 200 test items a seed, greedily and with 8 samples. Pooled differences to LaTRO
+are paired over items, with 95 % bootstrap intervals.
 
 * latro: sft_weight 1, KL 0.05.
 * without_answer_term: sft_weight 0, the published code's default.

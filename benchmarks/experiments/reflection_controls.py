@@ -2,18 +2,18 @@
 
     python benchmarks/experiments/reflection_controls.py [--items 300] [--rounds 2] [--out FILE]
 
-The packaged reasoner answers the demo's test questions once, greedily; the packaged critic says which answers to revise.
-Every arm starts from the same answers and revises the same questions as often. They differ in the critique, and in who
-corrects (the critic, as in the demo, or the reasoner):
+The packaged reasoner answers the demo's test questions once, greedily; the packaged critic says which answers to
+revise. Every arm starts from the same answers and revises the same questions as often. They differ in the critique, and
+in who corrects (the critic, as in the demo, or the reasoner):
 
 * critique: what the critic wrote; constant: the same short sentence for all; empty: nothing at all;
   shuffled: the critique of another question; dots: as many dots as the critique has tokens.
 * resample: the reasoner answers again at temperature 1, without a critique.
 * critic alone: one greedy answer of the critic, no reflection.
 
-Strict accuracy (right answer and right reasoning) with 95 % intervals over questions; tokens sampled in all, where nothing
-is borrowed from another arm (the controls borrow the critic's verdict on what to revise). One pair of models, so nothing
-here says how another training seed would turn out.
+Strict accuracy (right answer and right reasoning) with 95 % intervals over questions; tokens sampled in all, where
+nothing is borrowed from another arm (the controls borrow the critic's verdict on what to revise). One pair of models,
+so nothing here says how another training seed would turn out.
 """
 
 import torch

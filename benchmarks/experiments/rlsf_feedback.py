@@ -1,15 +1,19 @@
-"""Does it help to be told which tokens were wrong? RLSF (2405.16661) on the materials lab with the same certificates in three views. Prints one JSON line.
+"""Does it help to be told which tokens were wrong? RLSF (2405.16661) on the materials lab with the same certificates in
+three views. Prints one JSON line.
 
     python benchmarks/experiments/rlsf_feedback.py [--seeds 0 1] [--batches 24] [--jobs 2] [--arms ...] [--out FILE]
 
-The base is the packaged novice after it read 1,200 derivations of 4 and 5 hops in which every calculation is off by one with probability 0.55 (a minute, seeded): it calculates badly everywhere.
-Every arm then sees the same questions, 32 a batch with one sample each. The tool is `tools.Lab(lines=True)`: its score is the share of steps that are right, so that the three views of a certificate
-have the same total (token and scalar) or its verdict (boolean).
+The base is the packaged novice after it read 1,200 derivations of 4 and 5 hops in which every calculation is off by one
+with probability 0.55 (a minute, seeded): it calculates badly everywhere. Every arm then sees the same questions, 32 a
+batch with one sample each. The tool is `tools.Lab(lines=True)`: its score is the share of steps that are right, so that
+the three views of a certificate have the same total (token and scalar) or its verdict (boolean).
 
 * token, scalar, boolean: PPO with four updates a batch. reinforce_*: REINFORCE on as many samples.
 
-Each arm takes the best of four settings (learning rate; discount 1 or 0.5) by the area under its validation curve with seed 0; all seeds then use it. `--jobs` arms run side by side. Curves: strict accuracy of samples (4 each) on 60 validation questions.
-Test (200 questions a seed, pooled): strict accuracy, greedy and of 4 samples, with 95 % intervals, and paired differences between neighbouring views.
+Each arm takes the best of four settings (learning rate; discount 1 or 0.5) by the area under its validation curve with
+seed 0; all seeds then use it. `--jobs` arms run side by side. Curves: strict accuracy of samples (4 each) on 60
+validation questions. Test (200 questions a seed, pooled): strict accuracy, greedy and of 4 samples, with 95 %
+intervals, and paired differences between neighbouring views.
 """
 
 import multiprocessing
@@ -42,7 +46,8 @@ GRID = {
 
 
 def miscalculated(item, rng):
-    "The derivation of an item in which every calculation is off by one with probability WRONG, and the next lines build on it."
+    """The derivation of an item in which every calculation is off by one with probability WRONG, and the next lines
+    build on it."""
     text, got, sheet = item.completion, world.parse_response(item.completion), dict(item.facts)
     known, lines = {}, []
     for line in got.lines:
@@ -146,7 +151,8 @@ def measure(model, tokenizer, seed):
 
 
 def best_of(arm, weights, seeds, batches):
-    "The better setting on validation with seed 0, and its runs with every seed: what is told of them, and their test results."
+    """The better setting on validation with seed 0, and its runs with every seed: what is told of them, and their test
+    results."""
     tokenizer, tried = load_tokenizer(str(nano_path("novice"))), []
     for setting in GRID[ARMS[arm].get("algorithm", "ppo")]:
         found = train(weights, tokenizer, arm, setting, 0, batches)

@@ -1,15 +1,20 @@
-"""A small model, trained from nothing on film reviews, is moved towards positive continuations by RLSF (2405.16661). Prints one JSON line.
+"""A small model, trained from nothing on film reviews, is moved towards positive continuations by RLSF (2405.16661).
+Prints one JSON line.
 
     python benchmarks/experiments/rlsf_sentiment.py DATA [--seeds 0 1 2] [--batches 32] [--out FILE]
 
-DATA: rated sentences (`sentiment.review_rows`): a TSV of sentences, or "imdb" from the hub. The language model (1.4M parameters) learns the training sentences for ten epochs; prompts are
-the beginnings of training sentences, and every arm continues the same ones: 32 a batch, 24 tokens. The tool is `sentiment.Sentiment` (VADER, word by word).
+DATA: rated sentences (`sentiment.review_rows`): a TSV of sentences, or "imdb" from the hub. The language model (1.4M
+parameters) learns the training sentences for ten epochs; prompts are the beginnings of training sentences, and every
+arm continues the same ones: 32 a batch, 24 tokens. The tool is `sentiment.Sentiment` (VADER, word by word).
 
-* token, scalar, boolean: PPO, four updates a batch, the certificate at its tokens or collapsed. reinforce_token, reinforce_scalar: REINFORCE on as many samples.
+* token, scalar, boolean: PPO, four updates a batch, the certificate at its tokens or collapsed. reinforce_token,
+reinforce_scalar: REINFORCE on as many samples.
 
-Each arm takes the better of its settings (learning rate; discount) on validation prompts of seed 0; all seeds then use it. Curves: share of sampled validation continuations that are positive.
-Test (300 held-out beginnings, two samples each, seeds pooled): mean score and share positive before and after, with 95 % bootstrap intervals over prompts, and beside them the
-perplexity of the continuations under the frozen base and the share of distinct pairs of words in them, so that reward hacking is seen.
+Each arm takes the better of its settings (learning rate; discount) on validation prompts of seed 0; all seeds then use
+it. Curves: share of sampled validation continuations that are positive. Test (300 held-out beginnings, two samples
+each, seeds pooled): mean score and share positive before and after, with 95 % bootstrap intervals over prompts, and
+beside them the perplexity of the continuations under the frozen base and the share of distinct pairs of words in them,
+so that reward hacking is seen.
 """
 
 import math
@@ -98,7 +103,8 @@ def train(base, tokenizer, prompts, valid, arm, setting, seed, batches):
 
 
 def measure(model, base, tokenizer, prompts, seed):
-    "Of each prompt's two continuations: mean score, share positive, log-perplexity under the base; and the share of distinct pairs of words."
+    """Of each prompt's two continuations: mean score, share positive, log-perplexity under the base; and the share of
+    distinct pairs of words."""
     engine, tool = LocalEngine(model, tokenizer, batch_size=128), Sentiment()
     found = engine.generate(
         [p["prompt"] for p in prompts], n=2, max_new_tokens=LENGTH, temperature=1.0, seed=1000 + seed

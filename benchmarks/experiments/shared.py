@@ -10,7 +10,8 @@ warnings.filterwarnings("ignore")
 
 
 def arguments(doc, seeds, *positional, **options):
-    "Parsed arguments: --seeds, --out, names that must be given, and options with their defaults (a list: its choices, all by default)."
+    """Parsed arguments: --seeds, --out, names that must be given, and options with their defaults (a list: its choices,
+    all by default)."""
     ap = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in positional:
         ap.add_argument(name)
@@ -40,7 +41,8 @@ def rounded(row):
 
 
 def midpoint(arms, samples_to):
-    "Half-way between the start and the best end of all curves; adds to every arm the samples that its curves need to get there."
+    """Half-way between the start and the best end of all curves; adds to every arm the samples that its curves need to
+    get there."""
     curves = [c for r in arms.values() for c in r["curves"]]
     height = round((curves[0][0][1] + max(h for c in curves for _, h in c)) / 2, 4)
     for r in arms.values():

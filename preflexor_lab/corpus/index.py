@@ -229,7 +229,8 @@ def split(
     fraction: float = 0.2,  # of the documents to hold out
     seed: int = 0,  # decides which
 ) -> tuple[CorpusIndex, CorpusIndex]:  # the rest, and the held-out part: no document is in both
-    "Splits by document; each part searches its own passages. Raises ValueError when there are fewer than two documents."
+    """Splits by document; each part searches its own passages. Raises ValueError when there are fewer than two
+    documents."""
     sources = self.sources()
     if len(sources) < 2 or not 0 < fraction < 1:
         given = f"{len(sources)} and {fraction}"
@@ -354,7 +355,8 @@ def build_index(
 ) -> CorpusIndex:  # read from `persist_dir` when files and settings are those it was made from
     """Loads, cleans, splits and indexes a folder, or reads the index made before.
 
-    Raises ValueError for a folder without documents, an unknown or missing embedding or store, and a `persist_dir` that is no index."""
+    Raises ValueError for a folder without documents, an unknown or missing embedding or store, and a `persist_dir` that
+    is no index."""
     model = resolve_embedding(embed)
     if isinstance(vector_store, str) and vector_store not in VECTOR_STORES:
         resolve_store(vector_store, Path(), 0)

@@ -29,7 +29,8 @@ class Problem:
 # %% ../../nbs/03_corpus/01_reading.ipynb #c008
 @dataclass(frozen=True)
 class Document:
-    "One document: a file, or a line of a JSONL file. The unit in which a corpus is split into training and held-out parts."
+    """One document: a file, or a line of a JSONL file. The unit in which a corpus is split into training and held-out
+    parts."""
 
     source: str  # file relative to the folder, with ":line" for JSONL
     text: str  # cleaned, markers neutralised

@@ -28,7 +28,8 @@ def cut_blocks(
     text: str,  # any text
     size: int = 20_000,  # characters per block, at most
 ) -> list[str]:  # blocks without what separated them
-    "Cuts at the last paragraph, line, sentence or space before `size`, or at `size` when there is none; linear in the length."
+    """Cuts at the last paragraph, line, sentence or space before `size`, or at `size` when there is none; linear in the
+    length."""
     blocks, start = [], 0
     while start < len(text):
         stop = start + size

@@ -171,7 +171,8 @@ def measure_reflection(
     ok: Sequence[Sequence[bool]],  # their strict grades
     seed: int,  # of the second answers
 ) -> list[dict]:  # rows of stage, metric, value, low, high, n, seed
-    "Strict accuracy after one round of reflection, by whose critique it was, against a fresh sample and a blank critique."
+    """Strict accuracy after one round of reflection, by whose critique it was, against a fresh sample and a blank
+    critique."""
     head = [world.reflect_prompt(i.prompt, row[0]) for i, row in zip(items, samples)]
     done = {"first attempt": [o[0] for o in ok], "fresh sample": [o[1] for o in ok]}
     critiques = _critiques(reasoner, critic, tokenizer, items, samples)

@@ -59,7 +59,8 @@ def _learn_pieces(texts: Sequence[str], size: int) -> tuple[dict, list]:
 
 # %% ../../nbs/09_nano/00_model.ipynb #c011
 CHAT_TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% elif m['role'] == 'assistant' %}{{ m['content'] }}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% elif m['role'] == 'assistant' %}{{ "
+    "m['content'] }}"
     "{% if not loop.last or not add_generation_prompt %}{{ eos_token }}{% endif %}{% endif %}{% endfor %}"
 )
 

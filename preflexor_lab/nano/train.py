@@ -229,7 +229,8 @@ def make_optimizers(
     model: LlamaForCausalLM,  # to be trained
     config: NanoConfig,  # learning rates
 ) -> list[torch.optim.Optimizer]:  # Muon for hidden matrices, AdamW for embeddings and norms
-    "Muon ([Jordan 2024](https://kellerjordan.github.io/posts/muon/)), scaled to the size of AdamW's updates, and AdamW."
+    """Muon ([Jordan 2024](https://kellerjordan.github.io/posts/muon/)), scaled to the size of AdamW's updates, and
+    AdamW."""
     matrices = {name: p for name, p in model.model.layers.named_parameters() if p.ndim == 2}
     rest = [p for name, p in model.model.named_parameters() if name.removeprefix("layers.") not in matrices]
     return [
@@ -350,7 +351,8 @@ def train_nano(
     report: Callable[[dict], None] | None = None,  # called with snapshot, step, loss and seconds; None logs
     questions: int = 40,  # per chain length, answered at every second snapshot; 0 collects no mistakes
 ) -> tuple[list[Path], Path, Path]:  # snapshots in order, reasoner, critic
-    "Train from nothing: the run, the reasoner, the critic; raises ValueError when there are too few tokens for a snapshot."
+    """Train from nothing: the run, the reasoner, the critic; raises ValueError when there are too few tokens for a
+    snapshot."""
     out, tokenizer = Path(out), build_tokenizer(world.documents(60, seed=1))
     model = wire_induction(new_nano(tokenizer, config.seed), config.seed)
     exercises = Exercises(tokenizer, config, random.Random(config.seed))

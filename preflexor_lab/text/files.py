@@ -64,7 +64,8 @@ def write_atomic(
     path: str | Path,  # file to write; its parent folder must exist
     content: str | bytes,  # its whole content; text is written as UTF-8
 ) -> Path:  # the file
-    "Writes a file in one step: a reader, or a crash, sees the old content or the new one. Raises OSError, as on a full disk."
+    """Writes a file in one step: a reader, or a crash, sees the old content or the new one. Raises OSError, as on a
+    full disk."""
     with replacing(path) as part:
         if isinstance(content, bytes):
             part.write_bytes(content)
