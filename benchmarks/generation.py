@@ -13,10 +13,11 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch  # noqa: E402
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
+
 from preflexor_lab.models.cache import roomy_cache
 from preflexor_lab.models.engine import GenerationParams  # noqa: E402
 from preflexor_lab.models.local import Forward, Row, decode_batch, evaluating  # noqa: E402
-from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 
 def small_llama():

@@ -24,10 +24,11 @@ warnings.filterwarnings("ignore")
 import datasets
 import torch
 from common import cpu
+from transformers import PrinterCallback
+
 from preflexor_lab.models.loading import small_model, train_tokenizer
 from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
 from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
-from transformers import PrinterCallback
 
 
 def make_pairs(n, seed=0):

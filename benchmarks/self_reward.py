@@ -24,6 +24,7 @@ import warnings
 
 import torch
 from generation import cpu_seconds, small_llama  # first: it sets the threads before torch is imported
+
 from preflexor_lab.models.engine import GenerationParams
 from preflexor_lab.models.local import LocalEngine, Row
 

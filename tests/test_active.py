@@ -31,6 +31,7 @@ def lab():
     "A tokenizer with chat roles and a model of a few thousand weights."
     import datasets
     import torch
+
     from preflexor_lab.models.loading import small_model, train_tokenizer
 
     torch.set_num_threads(1)
@@ -47,6 +48,7 @@ def lab():
 def dataset_functions(tokenizer, think_start, think_end):
     "`process` and `generate_dataset` as the published notebook defines them, with a calculator's prompts."
     import datasets
+
     from preflexor_lab.models.local import generate_local_model
 
     def process(row):
@@ -122,11 +124,12 @@ def test_published_script(lab, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pushed = []
     from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
     from preflexor_lab.methods.preflexor import PRefLexORDPOTrainer, PRefLexORORPOTrainer
     from preflexor_lab.models.local import generate_local_model
     from preflexor_lab.training.dpo import DPOConfig
     from preflexor_lab.training.orpo import ORPOConfig
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     for cls in (PeftModel, PreTrainedTokenizerBase):
         monkeypatch.setattr(cls, "push_to_hub", lambda self, repo, **kw: pushed.append((type(self).__name__, repo)))

@@ -10,8 +10,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from preflexor_lab.recipes.cli import app
 from typer.testing import CliRunner
+
+from preflexor_lab.recipes.cli import app
 
 LAB = ["tests/recipes/mini.yaml"]
 

@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+
 from preflexor_lab.tasks import materials_lab as world
 from preflexor_lab.tools.arithmetic import Arithmetic
 from preflexor_lab.tools.code import PythonCode

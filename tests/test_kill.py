@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 
 import pytest
+
 from preflexor_lab.runs.ledger import Ledger
 
 KILLS = int(os.environ.get("PREFLEXOR_KILLS", "3"))

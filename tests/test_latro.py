@@ -37,6 +37,7 @@ os._exit(0)
 def test_two_processes_update_as_one(tmp_path):
     "Two processes with two questions each take the step of one process with four, on the same samples, to a relative 1e-5."
     import torch
+
     from preflexor_lab.models.loading import load_model, nano_path
 
     one, two = launch(WORKER, tmp_path / "one", 1, 16), launch(WORKER, tmp_path / "two", 2, 8)
@@ -52,6 +53,7 @@ def test_two_processes_update_as_one(tmp_path):
 def test_rows_from_a_file(tmp_path):
     "Questions and answers from JSONL: prepared, trained for a step, graded."
     import torch
+
     from preflexor_lab.methods.latro import LaTROConfig, LaTROTrainer
     from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path, weights_hash
     from preflexor_lab.tasks import materials_lab as world

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from preflexor_lab.runs.folder import RunError, RunFolder
 from preflexor_lab.runs.ledger import CachedEngine, Ledger, LedgerError
 from preflexor_lab.text.records import Completion
@@ -25,9 +26,12 @@ class Slow:
     engine_id, weights = "slow", "w0"
     def generate(self, prompts, n=1, seed=0, **options):
         time.sleep(0.03)
-        return [[Completion("", finish_reason="error", error="refused", engine_id="slow") if p.endswith("7 ?")
-                 else Completion(f"{p} {i} of {len(prompts)}", ids=(len(p), i, seed), logps=(-0.1 * len(prompts),) * 3, seed=seed + i, engine_id="slow")
-                 for i in range(n)] for p in prompts]
+        return [[self.answer(p, i, seed, len(prompts)) for i in range(n)] for p in prompts]
+    def answer(self, p, i, seed, size):
+        if p.endswith("7 ?"):
+            return Completion("", finish_reason="error", error="refused", engine_id="slow")
+        ids, logps = (len(p), i, seed), (-0.1 * size,) * 3
+        return Completion(f"{p} {i} of {size}", ids=ids, logps=logps, seed=seed + i, engine_id="slow")
 
 ledger = Ledger(sys.argv[1])
 engine = CachedEngine(Slow(), ledger, batch_size=6)

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+
 from preflexor_lab.methods.latro import LaTROConfig, LaTROTrainer
 from preflexor_lab.models.endpoint import EndpointEngine
 from preflexor_lab.models.engine import EngineError

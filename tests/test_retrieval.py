@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from preflexor_lab.corpus.cleaning import clean_text
 from preflexor_lab.corpus.index import build_index
 from preflexor_lab.corpus.reading import load_documents

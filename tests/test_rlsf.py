@@ -54,6 +54,7 @@ def test_two_processes_update_as_one(tmp_path):
     In float64: over several clipped updates float32's rounding grows to more than that, whoever adds up.
     """
     import torch
+
     from preflexor_lab.models.loading import load_model, nano_path
 
     one, two = launch(WORKER, tmp_path / "one", 1, 8), launch(WORKER, tmp_path / "two", 2, 4)
@@ -105,6 +106,7 @@ class Moody:
 def lab(folder, tool, engine=None, **options):
     "A trainer of two batches of eight samples, two updates on each; `rolled` keeps the samples, `pieces` what was trained on."
     import torch
+
     from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
     from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
     from preflexor_lab.tasks import materials_lab as world
@@ -155,6 +157,7 @@ def lab(folder, tool, engine=None, **options):
 def test_a_tool_that_hangs_and_crashes(tmp_path):
     "In limited workers it costs its samples and nothing else: they are left out, counted, and training goes on."
     import torch
+
     from preflexor_lab.models.loading import weights_hash
     from preflexor_lab.tools.sandbox import Limited, Limits
 
@@ -189,10 +192,11 @@ def test_a_tool_that_hangs_and_crashes(tmp_path):
 def test_samples_and_old_log_probabilities_from_a_server(tmp_path, noise):
     "A server that tells log-probabilities trains two batches; the ratio is to what it said: 1 in a batch's first update if it has the weights that are trained, else not."
     import torch
+    from test_policy_server import NAME, Server, weights
+
     from preflexor_lab.models.endpoint import EndpointEngine
     from preflexor_lab.models.loading import load_tokenizer, weights_hash
     from preflexor_lab.tools.lab import Lab
-    from test_policy_server import NAME, Server, weights
 
     servers = []
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.utils import logging as hf
+
 from preflexor_lab.data.judges import PairwiseConfig, RewardConfig
 from preflexor_lab.methods.self_reward import (
     ExternalRewardDPOConfig,
@@ -23,7 +25,6 @@ from preflexor_lab.recipes.schema import load_recipe
 from preflexor_lab.runs.ledger import Ledger
 from preflexor_lab.runs.stages import stage_seed
 from preflexor_lab.tasks import materials_lab as world
-from transformers.utils import logging as hf
 
 hf.disable_progress_bar()
 LAB = RewardConfig(

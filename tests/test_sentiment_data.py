@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from preflexor_lab.tools.sentiment import Sentiment, agreement, learn_lexicon, review_rows
 
 DATA = (

@@ -132,8 +132,9 @@ def test_accelerate_ignores_fsdp_on_a_cpu(tmp_path):
 def test_pieces_train_as_the_whole(tmp_path, mode, what):
     "After two steps the weights are those of one process to a relative 1e-4 of what moved, the metrics to 1e-4, and greedy answers score the same."
     import torch
-    from preflexor_lab.models.loading import load_model, nano_path
     from test_configs import launched
+
+    from preflexor_lab.models.loading import load_model, nano_path
 
     if mode == "zero3":
         need_deepspeed()

@@ -144,8 +144,9 @@ def test_canary_trl_configs():
 def test_canary_trl_defaults():
     "Defaults that our documentation states, and the line a CPU user meets."
     import trl
-    from preflexor_lab.training.dpo import DPOConfig
     from transformers.utils import is_torch_bf16_gpu_available
+
+    from preflexor_lab.training.dpo import DPOConfig
 
     defaults = {f.name: f.default for f in fields(trl.DPOConfig)}
     assert defaults["bf16"] is None and defaults["gradient_checkpointing"] is True and defaults["beta"] == 0.1
@@ -158,9 +159,10 @@ def test_canary_trl_defaults():
 def test_canary_gradient_is_scaled_once(tmp_path):
     "Accumulating two pieces gives one batch's gradient, so nobody divides by the number of pieces a second time."
     import torch
-    from preflexor_lab.training.sft import SFTConfig, SFTTrainer
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from preflexor_lab.training.sft import SFTConfig, SFTTrainer
 
     core = Tokenizer(
         models.WordLevel({w: i for i, w in enumerate(["<pad>", "<eos>", "<unk>", "a", "b"])}, unk_token="<unk>")

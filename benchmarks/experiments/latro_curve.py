@@ -19,6 +19,8 @@ import tempfile
 import time
 
 import torch
+from shared import arguments, joined, rounded, tell  # sets the environment, so before torch
+
 from preflexor_lab.methods.latro import LaTROConfig, LaTROTrainer
 from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
 from preflexor_lab.models.local import LocalEngine
@@ -27,7 +29,6 @@ from preflexor_lab.tasks.evaluation import evaluate
 from preflexor_lab.tasks.statistics import paired_bootstrap, wilson
 from preflexor_lab.training.callbacks import fit, make_arguments
 from preflexor_lab.training.policy_gradient import PolicyConfig, PolicyTrainer
-from shared import arguments, joined, rounded, tell  # sets the environment, so before torch
 
 MIXES = {"4-5-6": (4, 5, 6), "6-7": (6, 7)}
 PROMPTS, K = 8, 8

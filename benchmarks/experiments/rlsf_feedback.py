@@ -20,6 +20,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
+from shared import arguments, joined, midpoint, rounded, tell  # sets the environment, so before torch
+
 from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
 from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
 from preflexor_lab.models.local import LocalEngine
@@ -29,7 +31,6 @@ from preflexor_lab.tasks.statistics import bootstrap_mean, curve_area, paired_bo
 from preflexor_lab.tools.lab import Lab
 from preflexor_lab.training.callbacks import fit, make_arguments
 from preflexor_lab.training.sft import SFTConfig, SFTTrainer
-from shared import arguments, joined, midpoint, rounded, tell  # sets the environment, so before torch
 
 HOPS, BATCH, UPDATES, WRONG = (4, 5), 32, 4, 0.55
 VIEWS = ("token", "scalar", "boolean")

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from shared import arguments, joined, midpoint, rounded, tell  # sets the environment, so before torch
+
 from preflexor_lab.methods.rlsf import RLSFConfig, RLSFTrainer
 from preflexor_lab.models.loading import small_model, train_tokenizer
 from preflexor_lab.models.local import LocalEngine
@@ -26,7 +28,6 @@ from preflexor_lab.tasks.statistics import bootstrap_mean, curve_area, paired_bo
 from preflexor_lab.tools.sentiment import Sentiment, review_prompts, review_rows
 from preflexor_lab.training.callbacks import fit, make_arguments
 from preflexor_lab.training.sft import SFTConfig, SFTTrainer
-from shared import arguments, joined, midpoint, rounded, tell  # sets the environment, so before torch
 
 BATCH, LENGTH = 32, 24
 ARMS = {

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['THINK_START', 'THINK_END', 'REFLECT_START', 'REFLECT_END', 'ESCAPE', 'MARKERS', 'THINK_TAGS', 'Markers', 'Sections',
-           'split_sections', 'join_sections', 'extract_text', 'answer_span', 'neutralise', 'restore', 'map_markers',
-           'register_markers']
+           'split_sections', 'join_sections', 'extract_text', 'answer_span', 'register_markers']
 
 # %% ../../nbs/01_text/01_markers.ipynb #c002
 import json
@@ -72,13 +71,13 @@ class Markers:
             raise ValueError(f"no markers for {name!r}; there are {', '.join(self.pairs)}")
         return name
 
-# %% ../../nbs/01_text/01_markers.ipynb #c006
+# %% ../../nbs/01_text/01_markers.ipynb #c008
 MARKERS = Markers({"thinking": (THINK_START, THINK_END), "reflection": (REFLECT_START, REFLECT_END)})
 THINK_TAGS = Markers.from_names(
     "brainstorm", "graph", "graph_json", "patterns", "synthesis", thinking="think", reflection="reflect"
 )
 
-# %% ../../nbs/01_text/01_markers.ipynb #c011
+# %% ../../nbs/01_text/01_markers.ipynb #c013
 def pair_up(
     is_start: list[bool],  # markers of one kind in order, True for a start
 ) -> tuple[list[tuple[int, int]], list[int], list[int]]:  # outermost pairs, starts without an end, ends without a start
@@ -94,7 +93,7 @@ def pair_up(
     outer = [(i, j) for i, j in pairs if not any(a < i and j < b for a, b in pairs)]
     return sorted(outer), stack, loose_ends
 
-# %% ../../nbs/01_text/01_markers.ipynb #c015
+# %% ../../nbs/01_text/01_markers.ipynb #c017
 @dataclass(frozen=True)
 class Sections:
     "A text taken apart; a missing section is an empty string, and `notes` name the irregularities."
@@ -107,7 +106,7 @@ class Sections:
     complete: bool = False  # thinking is there and every marker has its partner
     notes: tuple[str, ...] = ()  # irregularities, in words
 
-# %% ../../nbs/01_text/01_markers.ipynb #c017
+# %% ../../nbs/01_text/01_markers.ipynb #c020
 def find_markers(
     text: str,  # any text
     names: list[str],  # sections to look for
@@ -120,7 +119,7 @@ def find_markers(
     pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
     return [(m.start(), m.end(), *table[m[0]]) for m in re.finditer(pattern, text)]
 
-# %% ../../nbs/01_text/01_markers.ipynb #c019
+# %% ../../nbs/01_text/01_markers.ipynb #c023
 def section_spans(
     events: list,  # `find_markers` of one section
     borders: list,  # `find_markers` of all sections that a loose end may close
@@ -150,7 +149,7 @@ def section_spans(
         notes.append(f"{name}: end without start")
     return sorted(out), [h[:2] for h in holes], notes
 
-# %% ../../nbs/01_text/01_markers.ipynb #c021
+# %% ../../nbs/01_text/01_markers.ipynb #c026
 def without(
     text: str,  # the whole text
     a: int,  # first character to read
@@ -176,7 +175,7 @@ def strip_markers(
     pattern = "|".join(map(re.escape, sorted(markers.all(), key=len, reverse=True)))
     return re.sub(pattern, "", text).strip()
 
-# %% ../../nbs/01_text/01_markers.ipynb #c023
+# %% ../../nbs/01_text/01_markers.ipynb #c029
 def other_sections(
     text: str,  # the whole text
     begin: int,  # where the answer begins
@@ -199,7 +198,7 @@ def other_sections(
         notes += [f"{name}: cut off, no end"] * len(starts) + [f"{name}: end without start"] * len(ends)
     return found, notes, strip_markers(without(text, begin, len(text), cut), markers)
 
-# %% ../../nbs/01_text/01_markers.ipynb #1716b416
+# %% ../../nbs/01_text/01_markers.ipynb #c032
 _LOOSE = ("cut off, no end", "end without start", "repeated start", "sections overlap")  # notes on unpaired markers
 
 
@@ -233,7 +232,7 @@ def _text_between(text: str, places: list, markers: Markers) -> str:
         at = max(at, b)
     return "\n\n".join(filter(None, outside))
 
-# %% ../../nbs/01_text/01_markers.ipynb #fdf588e1
+# %% ../../nbs/01_text/01_markers.ipynb #c035
 def split_sections(
     text: str,  # model output, or a training text
     markers: Markers | Mapping = MARKERS,  # the markers to use, or a plain map
@@ -255,7 +254,7 @@ def split_sections(
     thinking, reflection = ("\n\n".join(filter(None, found.get(n, []))) for n in ("thinking", "reflection"))
     return Sections(thinking, reflection, answer, extra, present and paired, tuple(notes))
 
-# %% ../../nbs/01_text/01_markers.ipynb #c029
+# %% ../../nbs/01_text/01_markers.ipynb #c042
 def join_sections(
     thinking: str,  # text between the thinking markers
     answer: str,  # text after them
@@ -267,7 +266,7 @@ def join_sections(
     critique = f"{markers.start('reflection')}{reflection}{markers.end('reflection')}" if reflection else ""
     return f"{markers.start('thinking')}{thinking}{markers.end('thinking')}{critique}{answer}"
 
-# %% ../../nbs/01_text/01_markers.ipynb #c032
+# %% ../../nbs/01_text/01_markers.ipynb #c046
 class _SectionText(str):
     "Text of the first section between two markers; an integer index gives the whole section of that number."
 
@@ -290,7 +289,7 @@ def extract_text(
     where, loose, _ = section_spans(events, events, len(response))
     return _SectionText([without(response, a, b, loose).strip() for _, a, b, _ in where])
 
-# %% ../../nbs/01_text/01_markers.ipynb #c035
+# %% ../../nbs/01_text/01_markers.ipynb #c050
 def answer_span(
     text: str,  # model output
     markers: Markers | Mapping = MARKERS,  # the markers to use
@@ -308,7 +307,7 @@ def answer_span(
     rest = text[max(ends, default=0) :]
     return len(text) - len(rest.lstrip()), len(text.rstrip())
 
-# %% ../../nbs/01_text/01_markers.ipynb #c039
+# %% ../../nbs/01_text/01_markers.ipynb #c054
 def marker_pattern(
     markers: Markers,  # the markers to find
     after: str,  # what must stand between first character and rest, as a regular expression
@@ -318,7 +317,7 @@ def marker_pattern(
     rests = {m: gap.join(map(re.escape, m[1:])) for m in sorted(set(markers.all()))}
     return re.compile("|".join(f"({re.escape(m[0])}){after}(?={gap}{rest})" for m, rest in rests.items()))
 
-# %% ../../nbs/01_text/01_markers.ipynb #c041
+# %% ../../nbs/01_text/01_markers.ipynb #c057
 def neutralise(
     text: str,  # text from outside
     markers: Markers | Mapping = MARKERS,  # the markers to use, or a plain map
@@ -326,7 +325,7 @@ def neutralise(
     "Break every marker in a text by one backslash; `restore` undoes it exactly, also when applied twice."
     return marker_pattern(Markers(markers), "").sub(lambda m: m[0] + ESCAPE, text)
 
-# %% ../../nbs/01_text/01_markers.ipynb #8623cdf4
+# %% ../../nbs/01_text/01_markers.ipynb #c060
 def restore(
     text: str,  # text from `neutralise`
     markers: Markers | Mapping = MARKERS,  # the markers that were broken
@@ -334,7 +333,7 @@ def restore(
     "The inverse of `neutralise`; text without broken markers comes back as it is."
     return marker_pattern(Markers(markers), re.escape(ESCAPE)).sub(lambda m: m[m.lastindex], text)
 
-# %% ../../nbs/01_text/01_markers.ipynb #c045
+# %% ../../nbs/01_text/01_markers.ipynb #c064
 def map_markers(
     text: str,  # text with the markers of `source`
     source: Markers | Mapping,  # markers it has
@@ -350,7 +349,7 @@ def map_markers(
         return text
     return re.sub("|".join(map(re.escape, sorted(table, key=len, reverse=True))), lambda m: table[m[0]], text)
 
-# %% ../../nbs/01_text/01_markers.ipynb #8aa2ff3f
+# %% ../../nbs/01_text/01_markers.ipynb #c071
 def demote(
     tokenizer,  # a tokenizer that has the markers as special tokens
     wanted: list[str],  # markers that must survive `skip_special_tokens=True`
@@ -368,7 +367,7 @@ def demote(
     # the Rust side has no setter for `special`: rebuild it
     tokenizer._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(spec))
 
-# %% ../../nbs/01_text/01_markers.ipynb #7e80de75
+# %% ../../nbs/01_text/01_markers.ipynb #c074
 _log = logging.getLogger(__name__)
 
 
@@ -396,7 +395,7 @@ def grow_embeddings(
                 weight[known:size] = weight[:known].float().mean(0).to(weight.dtype)
     _log.info("embeddings: rows %d to %d start at the mean of the others", known, size - 1)
 
-# %% ../../nbs/01_text/01_markers.ipynb #0ee0beb2
+# %% ../../nbs/01_text/01_markers.ipynb #c077
 def register_markers(
     tokenizer,  # any Hugging Face tokenizer, changed in place
     model=None,  # causal language model whose embeddings follow, changed in place

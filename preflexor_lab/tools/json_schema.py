@@ -16,6 +16,7 @@ from json.decoder import JSONDecodeError, scanstring
 from typing import Any
 
 from fastcore.basics import patch
+
 from ..text.records import Certificate, Span
 from .code import block_span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastcore.basics import patch
+
 from ..tasks import materials_lab as world
 from ..tasks.graders import Item
 from ..text.markers import THINK_END

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcore.basics import patch
+
 from ..text.markers import split_sections
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, _is_number, reject_long_response, zero_certificate
