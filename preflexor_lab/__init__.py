@@ -42,7 +42,8 @@ _PUBLIC = {
     "methods.preflexor": "PRefLexORORPOTrainer PRefLexORDPOTrainer",
     "methods.reflect": "recursive_response recursive_response_from_thinking",
     "methods.spin": "SPINTrainer",
-    "methods.self_reward": "SelfRewardingTrainer SelfPlayConfig SelfRewardDPOConfig ExternalRewardDPOConfig SFTConfig:SFTStageConfig",
+    "methods.self_reward": "SelfRewardingTrainer SelfPlayConfig SelfRewardDPOConfig ExternalRewardDPOConfig "
+    "SFTConfig:SFTStageConfig",
     "methods.latro": "LaTROTrainer LaTROConfig",
     "methods.rlsf": "RLSFTrainer RLSFConfig",
     "recipes.run": "run_recipe",

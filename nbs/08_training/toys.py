@@ -1,4 +1,4 @@
-"A tokenizer of whole words, a Llama of a few thousand weights and pairs of sums: what the notebooks of this folder train."
+"What the notebooks of this folder train: a tokenizer of whole words, a small Llama, and pairs of sums."
 
 import torch
 from tokenizers import Tokenizer, pre_tokenizers

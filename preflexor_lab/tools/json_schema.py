@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JSONSchema']
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #ta84066e
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c002
 import json
 import math
 import re
@@ -21,7 +21,7 @@ from ..text.records import Certificate, Span
 from .code import block_span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t357882e
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c005
 MAX_JSON_DEPTH, MAX_JSON_DIGITS = 40, 400  # levels, characters of a number
 
 
@@ -36,7 +36,7 @@ class JSONError(ValueError):
         super().__init__(message)
         self.at = at
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t043faad
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c008
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LITERALS = {"true": True, "false": False, "null": None}
@@ -52,7 +52,7 @@ class _Parser:
         "The first character behind white space."
         return _SPACE.match(self.text, at).end()
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #tff2b86e
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c011
 @patch
 def string(self: _Parser, at: int) -> tuple[str, int]:
     "A string that begins at `at`, and where it ends."
@@ -61,7 +61,7 @@ def string(self: _Parser, at: int) -> tuple[str, int]:
     except JSONDecodeError as e:
         raise JSONError(e.msg.lower(), min(e.pos, len(self.text))) from None
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t615848f
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c014
 @patch
 def scalar(self: _Parser, at: int) -> tuple[Any, int]:
     "A literal or a number, and where it ends."
@@ -79,7 +79,7 @@ def scalar(self: _Parser, at: int) -> tuple[Any, int]:
         raise JSONError("a number that is too large", at)
     return number, m.end()
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t2d8b88a
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c017
 @patch
 def key(self: _Parser, at: int) -> tuple[str, int]:
     "A key, and where its value begins."
@@ -91,7 +91,7 @@ def key(self: _Parser, at: int) -> tuple[str, int]:
         raise JSONError("a colon is missing", at)
     return name, at + 1
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #tbc727b6
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c020
 @patch
 def value(self: _Parser, at: int, path: tuple) -> tuple[Any, int]:
     "Any value with its place, and where it ends."
@@ -108,7 +108,7 @@ def value(self: _Parser, at: int, path: tuple) -> tuple[Any, int]:
     self.places[path] = (at, end)
     return found, end
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t900d989
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c023
 @patch
 def container(self: _Parser, at: int, path: tuple) -> tuple[dict | list, int]:
     "An object or an array, and where it ends."
@@ -131,7 +131,7 @@ def container(self: _Parser, at: int, path: tuple) -> tuple[dict | list, int]:
             raise JSONError(f"a comma or {close} is missing", at)
         at = self.skip(at + 1)
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #tdb49b10
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c026
 def read_json(
     text: str,  # a JSON text
 ) -> tuple[Any, dict[tuple, tuple[int, int]]]:  # the value; (start, end) of each part by its path
@@ -143,7 +143,7 @@ def read_json(
         raise JSONError("there is more text behind the value", end)
     return found, parser.places
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t8442359
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c030
 @lru_cache(maxsize=64)
 def _validator(text: str):
     "The validator of a schema in canonical JSON; raises ValueError for no schema, ImportError that names the extra."
@@ -160,7 +160,7 @@ def _validator(text: str):
         raise ValueError(f"the schema is not valid: {e.message[:200]}") from None
     return cls(schema, registry=REGISTRY)
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t9919a54
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c033
 _MAX_VIOLATIONS = 50  # that are reported
 
 
@@ -179,7 +179,7 @@ def _violations(
         spans.append(Span(at + start, at + end, -1.0, f"{path}: {' '.join(e.message.split())[:160]}"))
     return sorted(spans, key=lambda span: (span.start, span.end))
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t7019932
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c036
 class JSONSchema:
     "Tool: is the answer JSON, and does it fit the schema? The score is 1/(1 + violations), 0 for what is no JSON."
 
@@ -194,7 +194,7 @@ class JSONSchema:
         "Import jsonschema, and read the tool's own schema, before any clock runs."
         _validator(json.dumps(True if self.schema is None else self.schema, sort_keys=True))
 
-# %% ../../nbs/06_tools/07_json_schema.ipynb #t16b5963
+# %% ../../nbs/06_tools/07_json_schema.ipynb #c039
 @patch
 def __call__(
     self: JSONSchema,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['properties', 'Molecule']
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t506ff64
+# %% ../../nbs/06_tools/08_molecules.ipynb #c002
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from ..text.markers import split_sections
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, _is_number, reject_long_response, zero_certificate
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t921f4e2
+# %% ../../nbs/06_tools/08_molecules.ipynb #c005
 def import_chem():
     "RDKit's `Chem`; raises ImportError with the extra to install when it is missing."
     try:
@@ -27,7 +27,7 @@ def import_chem():
         raise ImportError('molecules need RDKit, which is not installed: pip install "preflexor_lab[tools]"') from e
     return Chem
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t3c58851
+# %% ../../nbs/06_tools/08_molecules.ipynb #c008
 _BLOCK = re.compile(r"```smiles[ \t]*\r?\n([^`]*)(?:```|$)", re.I)
 _LABEL = re.compile(
     r"^[ \t>*_#-]*(?:the\s+)?(?:final\s+)?(?:smiles|answer|molecule)\b(?:[ \t]string\b)?[*_]*"
@@ -45,7 +45,7 @@ def _unwrap(text: str, a: int, b: int) -> tuple[int, int] | None:
         b -= 1
     return (a, b) if b > a else None
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t2cc2f79
+# %% ../../nbs/06_tools/08_molecules.ipynb #c011
 def _candidates(answer: str):
     "Stretches that may be the SMILES, in the order in which they count."
     for block in reversed(list(_BLOCK.finditer(answer))):
@@ -55,7 +55,7 @@ def _candidates(answer: str):
         at, ticks = label.start(1), re.search(r"`([^`]+)`", label[1])
         yield (at + ticks.start(1), at + ticks.end(1)) if ticks else label.span(1)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tc598806
+# %% ../../nbs/06_tools/08_molecules.ipynb #c014
 def find_smiles(
     response: str,  # as it was generated
 ) -> tuple[int, int] | None:  # (start, end) of the SMILES in the response; None when there is none
@@ -70,7 +70,7 @@ def find_smiles(
         return None
     return base + found[0], base + found[1]
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t3f69c51
+# %% ../../nbs/06_tools/08_molecules.ipynb #c018
 _PIECE = re.compile(
     r"(?P<atom>\[[^\[\]\s]*\]|Br|Cl|[BCNOPSFIbcnops*])|(?P<ring>%\(\d{1,5}\)|%\d\d|\d)"
     r"|(?P<open>\()|(?P<close>\))|(?P<other>->|<-|[-=#$:~/\\.])"
@@ -84,14 +84,14 @@ def _atom_fault(atom: str) -> str:
         return "* stands for any atom: write the element"
     return f"{atom!r:.20} holds a number that no atom has" if _TOO_LARGE.search(atom) else ""
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tefef1dc
+# %% ../../nbs/06_tools/08_molecules.ipynb #c021
 def _unread_kind(char: str) -> str:
     "What a character is that belongs to no piece."
     if char.isspace():
         return "white space"
     return "a bracket without its partner" if char in "[]" else "no atom, bond, ring or branch"
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t5a2fbf8
+# %% ../../nbs/06_tools/08_molecules.ipynb #c024
 @dataclass
 class SmilesPieces:
     "The pieces of a SMILES, with their places in characters."
@@ -100,7 +100,7 @@ class SmilesPieces:
     rings: list[tuple[int, int, int, int]] = field(default_factory=list)  # (start, end, number, atom)
     faults: list[tuple[int, int, str]] = field(default_factory=list)  # (start, end, reason), in order
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t109fc88
+# %% ../../nbs/06_tools/08_molecules.ipynb #c027
 def scan_smiles(
     smiles: str,  # one line
 ) -> SmilesPieces:
@@ -137,7 +137,7 @@ def scan_smiles(
     pieces.faults = unread or sorted(pieces.faults)
     return pieces
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t8ffd25c
+# %% ../../nbs/06_tools/08_molecules.ipynb #c031
 _POSITION, _ATOMS = re.compile(r"around position (\d+)"), re.compile(r"atoms? (\d+)(?: and atom (\d+))?")
 _NOISE = re.compile(r"^\[[\d:]+\] SMILES Parse Error: | (?:for input|while parsing): .*$")
 
@@ -159,7 +159,7 @@ def _syntax_faults(log: str, smiles: str, pieces: SmilesPieces) -> list[tuple[in
             return [(a, b, reason) for a, b in hit]
     return [(0, len(smiles), reason)]
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tdaa1e40
+# %% ../../nbs/06_tools/08_molecules.ipynb #c034
 def _chemistry_faults(mol, smiles: str, atoms: list[tuple[int, int]], log: str) -> list[tuple[int, int, str]]:
     "Every atom at fault in a molecule that was read but cannot be sanitised."
     if mol.GetNumAtoms() != len(atoms):
@@ -173,7 +173,7 @@ def _chemistry_faults(mol, smiles: str, atoms: list[tuple[int, int]], log: str) 
         faults = [(0, len(smiles), "RDKit cannot sanitise it: " + re.sub(r"^\[[\d:]+\] ", "", last))]
     return list(dict.fromkeys(faults))
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t74b2ba1
+# %% ../../nbs/06_tools/08_molecules.ipynb #c037
 def parse_smiles(
     smiles: str,  # one line, not empty
 ) -> tuple[Any, list[tuple[int, int, str]], bool]:  # sanitised molecule or None; (start, end, reason); grammar right?
@@ -198,14 +198,14 @@ def parse_smiles(
         except RuntimeError as e:  # an invariant of RDKit is broken: it will not build this molecule
             return None, [(0, len(smiles), f"RDKit refuses it: {str(e).strip().splitlines()[0]:.80}")], True
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t078f8a4
+# %% ../../nbs/06_tools/08_molecules.ipynb #c041
 def _weight(mol) -> float:
     "Average molar mass in g/mol, isotope labels ignored, hydrogens included."
     table, atoms = import_chem().GetPeriodicTable(), mol.GetAtoms()
     hydrogen = table.GetAtomicWeight(1)
     return sum(table.GetAtomicWeight(a.GetAtomicNum()) + a.GetTotalNumHs() * hydrogen for a in atoms)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t884aa2f
+# %% ../../nbs/06_tools/08_molecules.ipynb #c044
 def properties(
     mol,  # a sanitised molecule
 ) -> dict:  # name -> number, and the formula in Hill's order
@@ -229,7 +229,7 @@ def properties(
         fragments=len(Chem.GetMolFrags(mol)),
     )
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t50f399a
+# %% ../../nbs/06_tools/08_molecules.ipynb #c047
 _ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
@@ -240,7 +240,7 @@ def _read_formula(text: str) -> tuple[Counter, str]:
         counts[element] += int(n or 1)
     return counts, re.sub(r"[A-Za-z]\d*", "", text)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #te318298
+# %% ../../nbs/06_tools/08_molecules.ipynb #c050
 COUNT_PROPERTIES = ("atoms", "rings", "aromatic_rings", "donors", "acceptors", "rotatable", "charge", "fragments")
 REAL_PROPERTIES = ("weight", "logp", "tpsa")
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+(?:[+-]\d*)?")
@@ -252,7 +252,7 @@ def _is_range(bounds: list | tuple) -> bool:
         return False
     return None in bounds or bounds[0] <= bounds[1]
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t25ea6ae
+# %% ../../nbs/06_tools/08_molecules.ipynb #c053
 def _check_target(name: str, wanted: Any) -> tuple | str:
     "One target as (low, high), or as the formula; raises ValueError."
     if name == "formula":
@@ -273,7 +273,7 @@ def _check_target(name: str, wanted: Any) -> tuple | str:
     also = " or a number" if name in COUNT_PROPERTIES else ""
     raise ValueError(f"target {name!r} must be (low, high){also}, got {wanted!r}")
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t0271db6
+# %% ../../nbs/06_tools/08_molecules.ipynb #c056
 def check_targets(
     targets: Mapping,  # property -> (low, high) with None for no bound, a count, or a formula; None asks for nothing
 ) -> dict:  # property -> (low, high), or the formula
@@ -283,7 +283,7 @@ def check_targets(
     # None: a column of a dataset that this row leaves empty
     return {name: _check_target(name, wanted) for name, wanted in targets.items() if wanted is not None}
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tafc096b
+# %% ../../nbs/06_tools/08_molecules.ipynb #c060
 def _describe_range(low: float | None, high: float | None) -> str:
     "Bounds in words."
     if low == high:
@@ -292,7 +292,7 @@ def _describe_range(low: float | None, high: float | None) -> str:
         return f"at most {high:g}"
     return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t4ebfed5
+# %% ../../nbs/06_tools/08_molecules.ipynb #c063
 def _check_properties(mol, targets: Mapping) -> list[tuple[bool, str]]:
     "One (met, reason) per target."
     values, checks = properties(mol), []
@@ -306,7 +306,7 @@ def _check_properties(mol, targets: Mapping) -> list[tuple[bool, str]]:
         checks.append((met, f"{name} {value:.4g}, wanted {_describe_range(low, high)}"))
     return checks
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tcc55cee
+# %% ../../nbs/06_tools/08_molecules.ipynb #c066
 class Molecule:
     "Tool: is the answer a molecule, with the targets' properties, equal to the reference?"
 
@@ -330,14 +330,14 @@ class Molecule:
         self.targets, self.match, self.references = check_targets(targets or {}), match, dict(references or {})
         self.validity, self.longest, self.characters = validity, longest, characters
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t60652c1
+# %% ../../nbs/06_tools/08_molecules.ipynb #c069
 @patch
 def _identity(self: Molecule, mol) -> str:
     "What two equal molecules share."
     Chem = import_chem()
     return Chem.MolToSmiles(mol) if self.match == "canonical" else Chem.MolToInchi(mol)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tf330019
+# %% ../../nbs/06_tools/08_molecules.ipynb #c072
 @patch
 def _requirements(self: Molecule, prompt: str, item: Any) -> tuple[dict, str]:
     "Targets, and the reference's identity or ''; raises ValueError when the item cannot be judged."
@@ -359,7 +359,7 @@ def _requirements(self: Molecule, prompt: str, item: Any) -> tuple[dict, str]:
         raise ValueError(f"the reference {reference[:60]!r} is no molecule: {faults[0][2]}")
     return targets, self._identity(mol)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #t32cf84f
+# %% ../../nbs/06_tools/08_molecules.ipynb #c075
 @patch
 def _grade_smiles(
     self: Molecule,
@@ -387,7 +387,7 @@ def _grade_smiles(
     score = share + (1 - share) * (len(checks) - len(missed)) / max(1, len(checks))
     return Certificate(score, not missed, tuple(spans), "; ".join(missed) or "valid SMILES")
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #tde70a50
+# %% ../../nbs/06_tools/08_molecules.ipynb #c078
 @patch
 def __call__(
     self: Molecule,

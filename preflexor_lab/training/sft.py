@@ -172,8 +172,7 @@ def refuse_changed(
 # %% ../../nbs/08_training/01_sft.ipynb #c029
 REFUSED_TRAINING_ARGUMENTS = {
     "label_smoothing_factor": "these trainers have their own losses; leave it at 0",
-    "torch_compile": "the language-model head is replaced during the forward pass, which a compiled graph would not see;"
-    " leave it off",
+    "torch_compile": "the head is replaced during the forward pass, which a compiled graph would not see; leave it off",
 }
 
 
