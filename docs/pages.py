@@ -230,6 +230,9 @@ class PageWriter:
                 parts.append(raw(f'<div class="constant" id="{anchor}"></div>'))
                 continue
             heading = f"<code>{html.escape(name)}</code>"
+            if "__" in anchor:  # Markdown reads the underscores of an attribute as emphasis
+                parts.append(raw(f'<span id="{anchor}"></span>'))
+                anchor = r.anchor(anchor.replace("__", ""))
             parts.append(r.heading(min(level + 1, 5), heading, anchor, f"symbol {symbol.kind}"))
             parts.append(raw(signature(symbol, r, True)))
         r.level = level
