@@ -44,7 +44,7 @@ def _head_inputs(model):
     finally:
         handle.remove()
 
-
+# %% ../../nbs/08_training/07_ppo.ipynb #c013
 def logps_and_values(
     model,  # causal language model
     head: ValueHead | None,  # None: no values
@@ -60,7 +60,7 @@ def logps_and_values(
     hidden = caught[-1][:, -found.shape[1] :]
     return found, torch.cat([found.new_zeros(len(found), 1), head(hidden[:, :-1]).to(found)], 1)
 
-# %% ../../nbs/08_training/07_ppo.ipynb #c015
+# %% ../../nbs/08_training/07_ppo.ipynb #c018
 class RepeatSampler(Sampler):
     "Each run of `size` indices `times` times; the last run is filled up from the first, as distributed samplers do."
 
