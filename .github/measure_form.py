@@ -46,14 +46,14 @@ def only_imports(source: str) -> bool:
     except SyntaxError:  # a magic
         return False
     return all(
-        isinstance(node, (ast.Import, ast.ImportFrom)) or (isinstance(node, ast.Assign) and is_dunder(node.targets[0]))
+        isinstance(node, (ast.Import, ast.ImportFrom)) or (isinstance(node, ast.Assign) and is_setting(node.targets[0]))
         for node in body
     )
 
 
-def is_dunder(target: ast.expr) -> bool:
-    "True for `__all__` and the like."
-    return isinstance(target, ast.Name) and target.id.startswith("__")
+def is_setting(target: ast.expr) -> bool:
+    "True for `__all__` and the like, and for a logger."
+    return isinstance(target, ast.Name) and (target.id.startswith("__") or target.id in ("log", "logger"))
 
 
 def read_cells(path: Path) -> list[Cell]:

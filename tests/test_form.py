@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+import statistics
 
 import pytest
 
@@ -95,3 +97,21 @@ def test_the_table_is_put_between_its_markers(form, tmp_path):
     page.write_text("nothing")
     with pytest.raises(SystemExit, match="has no lines"):
         form.write(page, "x")
+
+
+def test_how_this_project_reads(form, root):
+    cells = {path: form.read_cells(path) for path in form.library_notebooks(root)}
+    too_long = [path.name for path, found in cells.items() if form.longer_than(found, 60)]
+    assert not too_long, f"an exported cell of more than 60 lines: {too_long}"
+    bare = [path.name for path, found in cells.items() if form.without_prose(found)]
+    assert not bare, f"an exported cell without prose before it: {bare}"
+    # a class whose constructor needs the methods that follow can be shown only after them
+    unseen = [
+        (path.name, i)
+        for path, found in cells.items()
+        for i in form.without_output(found)
+        if re.search(r"^(def|class) ", found[i].source, re.MULTILINE)
+    ]
+    assert len(unseen) <= 2, f"exported cells without an output within two cells: {unseen}"
+    lengths = [found[i].lines for found in cells.values() for i in form.exported(found)]
+    assert statistics.median(lengths) <= 17

@@ -147,7 +147,7 @@ def _engine(path: str):
     folder = _model_folder(path)
     return LocalEngine(load_model(folder), load_tokenizer(folder))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c026
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c027
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="the question, as the model was trained to read it")],
@@ -175,7 +175,7 @@ def ask(
                 if text:
                     typer.echo(f"{typer.style(name + ':', bold=True)} {text.strip()}")
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c030
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c031
 @app.command("eval")
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="a run folder, a model folder, a hub id, or nano")] = "nano",
@@ -202,7 +202,7 @@ def evaluate_command(
         result = evaluate(_engine(model), items, k=k, max_new_tokens=max_new_tokens, seed=seed, label=task)
         typer.echo(result.table())
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c034
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c035
 def _row_text(row: dict) -> str:
     "One ledger row for a terminal."
     head = f"{row['kind']} {row['key'][:12]} by {row['engine_id']} weights {row['weights']} seed {row['seed']}"
@@ -252,7 +252,7 @@ def inspect(
                 failed = [f"  failed: {f['n']:>5} x {f['kind']}: {f['reason']}" for f in ledger.failures()]
                 typer.echo("\n".join(counts + failed))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c039
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c040
 def _trial(tool: str, response: str | None, prompt: str | None, meta: str | None) -> tuple[str, str, dict]:
     "Response, prompt and meta to judge: as given, or the tool's own example where there is no response."
     from preflexor_lab.tools.registry import trial_of
@@ -276,7 +276,7 @@ def _trial(tool: str, response: str | None, prompt: str | None, meta: str | None
         raise ValueError(f"certify: --meta must be a JSON object such as '{such}', got {meta[:60]}")
     return response, prompt or "", given
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c042
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c043
 _RESPONSE = typer.Argument(help="the text to judge; - reads it from standard input; nothing: the tool's example")
 _META = typer.Option(
     "--meta",
@@ -323,7 +323,7 @@ def certify(
         typer.echo(heat_terminal(text, cert))
     raise typer.Exit(0 if cert.passed else 1)
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c046
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c047
 def main():
     "Entry point of the `preflexor` command."
     app()
