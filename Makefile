@@ -69,7 +69,7 @@ readme: env      ## README.md from nbs/index.ipynb, docs/results.md from nbs/res
 docs:            ## the documentation site, in site/ (needs the extra docs alone, and puts it into the environment)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	HF_HUB_OFFLINE= $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $$(sed -n 's/^docs_requirements *= *//p' settings.ini)
-	$(BIN)/python docs/build.py
+	$(BIN)/python docs/make_site.py
 	@echo "site/index.html is ready; with search: $(BIN)/python -m http.server --directory site"
 
 dist: env        ## the source distribution and the wheel, in dist/

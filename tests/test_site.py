@@ -78,7 +78,7 @@ class Reader(HTMLParser):
 def site(tmp_path_factory):
     "Folder of the built site, and its pages as read."
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, str(ROOT / "docs" / "build.py"), str(folder / "site"), "--work", str(folder / "work")]
+    command = [sys.executable, str(ROOT / "docs" / "make_site.py"), str(folder / "site"), "--work", str(folder / "work")]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {}
@@ -365,12 +365,12 @@ LIMIT = 3  # things
 
 def test_a_dead_link_and_an_unknown_formula_stop_the_build(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    import build
+    import make_site
     import markup
 
     with pytest.raises(markup.PageError, match="nosuch"):
         markup.formula(r"\nosuch{x}", False)
-    site = build.Site()
+    site = make_site.Site()
     page = site.by_source["nbs/index.ipynb"]
     assert site.link(page, "nowhere.ipynb") == "nowhere.ipynb"
     assert any("nowhere.ipynb leads nowhere" in p for p in site.problems)
