@@ -1,4 +1,4 @@
-"""The documentation site, from the notebooks: `python docs/build.py [FOLDER]` (default: site/).
+"""The documentation site, from the notebooks: `python docs/make_site.py [FOLDER]` (default: site/).
 
 Every notebook in `nbs/` and every `docs/*.md` becomes a Markdown page in build/docs, the order of the pages follows
 from the names of folders and files, and Material for MkDocs makes the site from them. Nothing is executed, and of the

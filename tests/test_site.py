@@ -78,7 +78,13 @@ class Reader(HTMLParser):
 def site(tmp_path_factory):
     "Folder of the built site, and its pages as read."
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, str(ROOT / "docs" / "make_site.py"), str(folder / "site"), "--work", str(folder / "work")]
+    command = [
+        sys.executable,
+        str(ROOT / "docs" / "make_site.py"),
+        str(folder / "site"),
+        "--work",
+        str(folder / "work"),
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {}
