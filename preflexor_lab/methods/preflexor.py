@@ -488,22 +488,10 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     return trainer
 
 # %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c078
-def _without_autocast(model) -> None:
-    "Give a model the `forward` back that it had before accelerate wrapped it."
-    original = vars(model).pop(
-        "_original_forward", None
-    )  # accelerate's own unwrapping takes off transformers' part too
-    if original is not None and getattr(original, "__func__", None) is type(model).forward:
-        del model.forward
-    elif original is not None:
-        model.forward = original
-
-
 @patch
 def _carry(self: ActiveTrainer, past: _Carried) -> None:
-    "Keep what the next round needs, and take the autocast off the model that accelerate put around it."
+    "Keep what the next round needs."
     trainer = self.trainer
-    _without_autocast(trainer.model)
     keeps = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     if not keeps and past.round == 0:
         _log.warning("the optimizer's state restarts every round under FSDP and DeepSpeed")

@@ -253,6 +253,28 @@ def _metrics_of(line: dict) -> dict:
     return {k: v for k, v in line.items() if not (k.startswith("train_") or k == "total_flos" or k.endswith(timings))}
 
 # %% ../../nbs/08_training/05_callbacks.ipynb #c053
+def _newest_checkpoint(folder: Path) -> str | None:
+    "The newest checkpoint that was written to its end, if there is one; parts of newer ones are removed."
+    while last := get_last_checkpoint(str(folder)):
+        try:
+            json.loads((Path(last) / "trainer_state.json").read_text())
+            return last
+        except (FileNotFoundError, json.JSONDecodeError):
+            shutil.rmtree(last)
+    return None
+
+# %% ../../nbs/08_training/05_callbacks.ipynb #c056
+def _remove_autocast(model) -> None:
+    "Give a model the `forward` back that it had before accelerate wrapped it."
+    original = vars(model).pop(
+        "_original_forward", None
+    )  # accelerate's own unwrapping takes off transformers' part too
+    if original is not None and getattr(original, "__func__", None) is type(model).forward:
+        del model.forward
+    elif original is not None:
+        model.forward = original
+
+# %% ../../nbs/08_training/05_callbacks.ipynb #c059
 def fit(
     trainer,  # a Trainer
     log_line: Callable[[dict], None] = lambda line: None,  # called with every line of the log when training is over
@@ -266,10 +288,11 @@ def fit(
     if early is not None:
         trainer.add_callback(early)
     out = Path(trainer.args.output_dir)
-    last = get_last_checkpoint(str(out)) if _saves_checkpoints(trainer) and out.is_dir() else None
+    last = _newest_checkpoint(out) if _saves_checkpoints(trainer) and out.is_dir() else None
     if last:
         logging.getLogger(__name__).info("going on from %s", last)
     trainer.train(resume_from_checkpoint=last)
+    _remove_autocast(trainer.model)
     for line in map(_metrics_of, trainer.state.log_history):
         if set(line) - {"step", "epoch"}:
             log_line(line)
