@@ -10,7 +10,7 @@ __all__ = ['CHAT_TEMPLATE', 'nano_path', 'load_tokenizer', 'load_model', 'train_
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -375,13 +375,4 @@ def save_model(
     except (OSError, SafetensorError) as e:
         reason = "the disk is full: free some space and run again" if disk_full(e) else " ".join(str(e).split())
         raise SaveError(f"cannot save the model to {path}: {reason}; nothing half-written was left") from e
-    return path
-
-# %% ../../nbs/02_models/00_loading.ipynb #c062
-def _write_whole(path: Path, fill: Callable) -> Path:
-    "Create or replace the folder `path` by `fill(partial)`, so that it is there completely or not at all."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.mkdir()
-        fill(part)
     return path

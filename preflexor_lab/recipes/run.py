@@ -21,6 +21,7 @@ from .stages import BaseStage, EvaluatedStage
 from ..runs.folder import RunFolder
 from ..runs.spec import StagePlan, build_stages
 from ..runs.stages import Context, Progress, run_stages
+from ..text.files import replacing
 
 # %% ../../nbs/11_recipes/14_run.ipynb #c005
 def stages_of(
@@ -54,10 +55,8 @@ def finish(
     "Copy the last model to `model/` and write `report.html`."
     source, target = folder.checkpoint_dir(f"s{recipe.seeds[0]}.{recipe.final_label}"), folder.path / "model"
     if not target.exists():
-        part = folder.path / ".model.part"
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(source, part)
-        part.rename(target)
+        with replacing(target) as part:
+            shutil.copytree(source, part)
     shutil.rmtree(folder.path / "trainer", ignore_errors=True)
     unread = getattr(getattr(task, "index", None), "problems", [])
     problems = [dict(kind="document", reason=f"{p.path}: {p.reason}", n=1) for p in unread]
