@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import torch
 from transformers import AttentionInterface, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 # %% ../../nbs/02_models/01_cache.ipynb #c006
 class RoomyLayer(DynamicLayer):
@@ -48,7 +48,7 @@ class RoomyLayer(DynamicLayer):
         used, self.buffers = self.keys.shape[-2], tuple(buffer[indices] for buffer in self.buffers)
         self.keys, self.values = (buffer[..., :used, :] for buffer in self.buffers)
 
-# %% ../../nbs/02_models/01_cache.ipynb #c008
+# %% ../../nbs/02_models/01_cache.ipynb #c009
 def roomy_cache(
     config,  # a model's config
     room: int,  # new tokens to expect
@@ -58,7 +58,15 @@ def roomy_cache(
     cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
-# %% ../../nbs/02_models/01_cache.ipynb #c011
+# %% ../../nbs/02_models/01_cache.ipynb #c013
+def can_choose_rows(
+    cache: DynamicCache,  # of a model
+) -> bool:
+    "Whether rows of this cache can be copied and dropped: all its layers hold keys and values alone."
+    kinds = (RoomyLayer, DynamicLayer, DynamicSlidingWindowLayer)
+    return all(type(layer) in kinds for layer in cache.layers)
+
+# %% ../../nbs/02_models/01_cache.ipynb #c017
 _SHARED = ContextVar("shared prompts", default=None)  # what `shared_attention` reads beside its arguments
 
 
@@ -109,7 +117,7 @@ class SharedPrompts:
         self.config._attn_implementation = self.was
         _SHARED.reset(self.token)
 
-# %% ../../nbs/02_models/01_cache.ipynb #c013
+# %% ../../nbs/02_models/01_cache.ipynb #c020
 def shared_attention(
     module,  # attention layer that calls, for its index
     query,  # (N, heads, 1, d) one new token per row
@@ -142,7 +150,7 @@ def shared_attention(
 
 AttentionInterface.register("shared_prompts", shared_attention)
 
-# %% ../../nbs/02_models/01_cache.ipynb #c016
+# %% ../../nbs/02_models/01_cache.ipynb #c025
 def share_prompts(
     forward,  # `Forward`, or another callable, for which prompts are copied
     cache,  # filled with one row per prompt
@@ -159,6 +167,6 @@ def share_prompts(
         type(layer) is RoomyLayer for layer in cache.layers
     )
     special = ("attn_logit_softcapping", "sliding_window", "attention_chunk_size")
-    unusual = any(getattr(config, name, None) for name in special)
+    unusual = any(getattr(config, name, None) for name in special) or getattr(forward, "restart", None)
     unusual = unusual or any("sinks" in name for name, _ in core.named_parameters())
     return SharedPrompts(core, cache, spread, mask) if plain and not unusual else None

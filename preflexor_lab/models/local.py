@@ -10,19 +10,20 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import torch
 from fastcore.basics import patch
 
-from .cache import roomy_cache, share_prompts
+from .cache import RoomyLayer, can_choose_rows, roomy_cache, share_prompts
 from .engine import EngineError, GenerationParams, Prompt, find_stop, sequence_seed
 from .loading import weights_hash
 from ..text.chat import SYSTEM_PROMPT, conversation, render_prompt
 from ..text.markers import THINK_END, THINK_START, extract_text
 from ..text.records import Completion
 
-# %% ../../nbs/02_models/06_local.ipynb #c007
+# %% ../../nbs/02_models/06_local.ipynb #c009
 def eos_ids(
     model,  # a causal language model
     tokenizer,  # its tokenizer, asked last
@@ -41,7 +42,7 @@ def _eos_tuple(eos_token_id, model, tokenizer) -> tuple[int, ...]:
         return eos_ids(model, tokenizer)
     return tuple(eos_token_id) if isinstance(eos_token_id, (list, tuple)) else (eos_token_id,)
 
-# %% ../../nbs/02_models/06_local.ipynb #c011
+# %% ../../nbs/02_models/06_local.ipynb #c014
 def sort_descending(
     values: torch.Tensor,  # (B, V)
 ) -> torch.Tensor:  # (B, V), each row from the largest to the smallest
@@ -50,7 +51,7 @@ def sort_descending(
         return values.sort(descending=True).values
     return torch.from_numpy(np.sort(values.numpy(), axis=-1)).flip(-1)
 
-# %% ../../nbs/02_models/06_local.ipynb #0adb3fb4
+# %% ../../nbs/02_models/06_local.ipynb #c017
 def truncated_probs(
     scores: torch.Tensor,  # (B, V) logits
     temperature: float,  # > 0
@@ -70,7 +71,7 @@ def truncated_probs(
         probs = probs.masked_fill(probs < floor, 0.0)
     return probs
 
-# %% ../../nbs/02_models/06_local.ipynb #8a2f2237
+# %% ../../nbs/02_models/06_local.ipynb #c020
 def next_tokens(
     logits: torch.Tensor,  # (B, V) float32, as the model gave them
     uniforms: torch.Tensor | None,  # (B,) in [0, 1); None = greedy
@@ -90,7 +91,7 @@ def next_tokens(
         tokens = torch.searchsorted(cumulative, target, right=True).squeeze(1)
     return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(-1)
 
-# %% ../../nbs/02_models/06_local.ipynb #c018
+# %% ../../nbs/02_models/06_local.ipynb #c026
 def apply_repetition_penalty(
     logits: torch.Tensor,  # (B, V)
     seen: torch.Tensor,  # (B, V) bool, tokens of the prompt and of the text so far
@@ -99,7 +100,7 @@ def apply_repetition_penalty(
     "Logits under the repetition penalty of CTRL (Keskar et al. 2019, eq. 5)."
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
-# %% ../../nbs/02_models/06_local.ipynb #98144d46
+# %% ../../nbs/02_models/06_local.ipynb #c030
 class Row:
     "One sequence to generate: its prompt, its seed, and the ids and log-probabilities that came out."
 
@@ -116,7 +117,7 @@ class Row:
         self.index, self.sample, self.prompt, self.seed, self.limit = index, sample, prompt, seed, limit
         self.ids, self.logps = [], []
 
-# %% ../../nbs/02_models/06_local.ipynb #c022
+# %% ../../nbs/02_models/06_local.ipynb #c033
 def left_pad(
     prompts: list[list[int]],  # token ids, of different lengths
     pad_id: int = 0,  # any valid id: the mask hides it
@@ -129,7 +130,7 @@ def left_pad(
     positions = torch.arange(longest, device=device)[None] - (longest - lengths)
     return ids, (positions >= 0).long(), positions.clamp(min=0)
 
-# %% ../../nbs/02_models/06_local.ipynb #c027
+# %% ../../nbs/02_models/06_local.ipynb #c037
 def draw_uniforms(
     seed: int,  # seed of one sequence
     count: int,  # numbers to draw
@@ -137,7 +138,7 @@ def draw_uniforms(
     "The random numbers of one sequence, from its own generator."
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
-# %% ../../nbs/02_models/06_local.ipynb #554b4314
+# %% ../../nbs/02_models/06_local.ipynb #c041
 def seen_tokens(
     rows: list[Row],  # sequences about to start
     logits: torch.Tensor,  # (B, V), for its shape and device
@@ -148,7 +149,7 @@ def seen_tokens(
         flags[row.prompt] = True
     return seen
 
-# %% ../../nbs/02_models/06_local.ipynb #9cd842d4
+# %% ../../nbs/02_models/06_local.ipynb #c044
 class BatchState:
     "What the rows of a batch have generated so far, and which of them go on."
 
@@ -197,7 +198,7 @@ class BatchState:
         self.done |= ended
         return int(self.done.sum())
 
-# %% ../../nbs/02_models/06_local.ipynb #2e0faa91
+# %% ../../nbs/02_models/06_local.ipynb #c047
 @patch
 def drop_ended(self: BatchState) -> torch.Tensor:  # positions, among the live rows, of those that go on
     "Leave out the rows that have ended."
@@ -214,7 +215,28 @@ def write_rows(self: BatchState) -> None:
     for row, end, ids, logps in zip(self.rows, self.ends.tolist(), self.tokens.tolist(), self.logps.tolist()):
         row.ids, row.logps = ids[:end], logps[:end]
 
-# %% ../../nbs/02_models/06_local.ipynb #a302d1c2
+# %% ../../nbs/02_models/06_local.ipynb #c051
+def _prompts_of(rows: list[Row], cache) -> tuple[list[list[int]], list[int], bool]:
+    "Prompts to read, the place of each row's prompt among them, and whether rows can be copied and dropped."
+    if not can_choose_rows(cache):
+        return [r.prompt for r in rows], list(range(len(rows))), False
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(tuple(r.prompt) for r in rows))}
+    return [list(p) for p in place], [place[tuple(r.prompt)] for r in rows], True
+
+# %% ../../nbs/02_models/06_local.ipynb #c054
+def _read_again(
+    forward,  # `Forward` of the model
+    prompts: torch.Tensor,  # (B, L) ids, not padded
+    tokens: torch.Tensor,  # (B, T) generated so far
+    cache,  # what they filled
+) -> tuple:  # a new cache, (B, V) logits
+    "The whole sequences in one pass."
+    ids = torch.cat([prompts, tokens], 1)
+    room = next((layer.room for layer in cache.layers if isinstance(layer, RoomyLayer)), 1)
+    cache = roomy_cache(forward.core.config, room)
+    return cache, forward(ids, None, torch.arange(ids.shape[1], device=ids.device).expand_as(ids), cache)
+
+# %% ../../nbs/02_models/06_local.ipynb #c058
 @torch.inference_mode()
 def decode_batch(
     forward: Callable,  # (ids, mask, positions, cache) -> (B, V) float32 logits of the last position
@@ -227,12 +249,12 @@ def decode_batch(
     every: int = 4,  # steps between two such calls; the caller trims what was written too much
 ) -> None:
     "Prefill each distinct prompt once, then decode all rows together until every one has ended."
-    unique = {prompt: i for i, prompt in enumerate(dict.fromkeys(tuple(r.prompt) for r in rows))}
-    spread = torch.tensor([unique[tuple(r.prompt)] for r in rows], device=device)
-    ids, mask, positions = left_pad([list(p) for p in unique], device=device)
+    prompts, spread, choose = _prompts_of(rows, cache)
+    spread = torch.tensor(spread, device=device)
+    ids, mask, positions = left_pad(prompts, device=device)
     logits = forward(ids, mask, positions, cache)[spread]
-    shared = share_prompts(forward, cache, spread, len(unique), mask)
-    if shared is None and len(unique) < len(rows):
+    shared = share_prompts(forward, cache, spread, len(prompts), mask)
+    if shared is None and len(prompts) < len(rows):
         cache.batch_select_indices(spread)
     state, width, padded = BatchState(rows, params, eos, logits), ids.shape[1], bool((mask == 0).any())
     mask = torch.cat([mask[spread], mask.new_ones(len(rows), state.steps)], 1)
@@ -243,17 +265,20 @@ def decode_batch(
             ended = state.mark_ended(new, t, stopped, every)
             if ended == len(state.live):
                 break
-            if 8 * ended >= len(state.live):
+            if choose and 8 * ended >= len(state.live):
                 keep = state.drop_ended()
                 cache.batch_select_indices(keep)
                 if shared is not None:
                     shared.select(keep)
                 new, mask, position = new[keep], mask[keep], position[keep]
             position = position + 1
+            if width + t + 1 == getattr(forward, "restart", None):
+                cache, logits = _read_again(forward, ids[spread[state.live]], state.tokens[state.live, : t + 1], cache)
+                continue
             logits = forward(new[:, None], mask[:, : width + t + 1] if padded else None, position, cache)
     state.write_rows()
 
-# %% ../../nbs/02_models/06_local.ipynb #c033
+# %% ../../nbs/02_models/06_local.ipynb #c061
 def decode_text(
     tokenizer,  # the model's tokenizer
     prompt: list[int],  # prompt ids
@@ -265,7 +290,7 @@ def decode_text(
     both = tokenizer.decode(prompt[-1:] + list(ids), **options)
     return both[len(anchor) :] if both.startswith(anchor) else tokenizer.decode(ids, **options)
 
-# %% ../../nbs/02_models/06_local.ipynb #c037
+# %% ../../nbs/02_models/06_local.ipynb #c065
 def complete_row(
     tokenizer,  # the model's tokenizer
     row: Row,  # filled by `decode_batch`
@@ -294,7 +319,52 @@ def complete_row(
         prompt_tokens=len(row.prompt),
     )
 
-# %% ../../nbs/02_models/06_local.ipynb #c041
+# %% ../../nbs/02_models/06_local.ipynb #c069
+@contextmanager
+def last_position(
+    core,  # a causal language model, not wrapped
+):
+    "Inside, the head computes the logits of the last position only, from a contiguous input."
+    head = core.get_output_embeddings() if hasattr(core, "get_output_embeddings") else None
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:].contiguous(), *args[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+# %% ../../nbs/02_models/06_local.ipynb #c073
+def _ropes(text) -> list[dict]:
+    "Rotary parameters of a text config; some have a set per type of layer."
+    rope = getattr(text, "rope_parameters", None) or {}
+    return [rope, *(v for v in rope.values() if isinstance(v, dict))]
+
+
+def _restart(text) -> int | None:
+    "Tokens at which a long-rope model's rotary factors change for the first time; None for other models."
+    long = [kind for kind in _ropes(text) if kind.get("rope_type") == "longrope"]
+    first = (kind.get("original_max_position_embeddings") for kind in long)
+    return next((length + 1 for length in first if length), None)
+
+
+def needs_equal_lengths(
+    config,  # a model's
+) -> bool:
+    "Whether prompts of different lengths in one batch would change each other's numbers."
+    text = config.get_text_config(decoder=True)
+    if not can_choose_rows(roomy_cache(config, 1)):
+        return True
+    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in _ropes(text))
+
+
+def _batches(rows: list[Row], size: int, equal: bool) -> list[list[Row]]:
+    "Rows in batches of at most `size`; with `equal`, of one prompt length each."
+    groups = [list(g) for _, g in groupby(rows, key=lambda r: len(r.prompt))] if equal else [rows]
+    return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
+
+# %% ../../nbs/02_models/06_local.ipynb #c077
 class Forward:
     "One step of a model over a cache, to (B, V) float32 logits; raises ValueError for models it cannot run."
 
@@ -311,11 +381,13 @@ class Forward:
         self.accepts = set(takes)
         text = self.core.config.get_text_config(decoder=True)
         self.window = getattr(text, "max_position_embeddings", None)  # tokens, None when the config names no limit
+        self.restart = _restart(text)
 
     def __call__(self, ids, mask, positions, cache):
         options = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
         options = {k: v for k, v in options.items() if k in self.accepts and v is not None}
-        out = self.model(input_ids=ids, cache=cache, use_cache=True, **options)
+        with last_position(self.core):
+            out = self.model(input_ids=ids, cache=cache, use_cache=True, **options)
         if getattr(out, "cache", None) is not cache:
             raise ValueError(f"{type(self.core).__name__} keeps no transformers cache: serve it and use EndpointEngine")
         return out.logits[:, -1].float().to(ids.device)
@@ -332,7 +404,7 @@ class Forward:
             return f"the prompt has {len(prompt)} tokens and {limit}: shorten the prompt"
         return ""
 
-# %% ../../nbs/02_models/06_local.ipynb #c045
+# %% ../../nbs/02_models/06_local.ipynb #c081
 @contextmanager
 def evaluating(
     model: torch.nn.Module,  # any module
@@ -346,7 +418,39 @@ def evaluating(
         for m in training:
             m.training = True
 
-# %% ../../nbs/02_models/06_local.ipynb #c049
+# %% ../../nbs/02_models/06_local.ipynb #c085
+def _row_layers(model) -> list:
+    "Layers of an adapted model whose trained rows are in use."
+    if not hasattr(model, "peft_config"):
+        return []
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+
+    layers = [m for m in model.modules() if isinstance(m, TrainableTokensLayer)]
+    return [m for m in layers if m.active_adapters and not m.disable_adapters and not m.merged]
+
+
+@contextmanager
+def rows_in_place(
+    model: torch.nn.Module,  # any module; only PEFT's `trainable_token_indices` are touched
+):
+    "Inside, the trained rows of token embeddings stand in the embedding matrix."
+    layers, before = _row_layers(model), []
+    for layer in layers:
+        weight = layer.base_layer.weight.data
+        for name in layer.active_adapters:
+            at = torch.tensor(layer.token_indices[name], device=weight.device)
+            before.append((weight, at, weight[at].clone()))
+            weight[at] = layer.trainable_tokens_delta[name].detach().to(weight)
+            layer.merged_adapters.append(name)
+    try:
+        yield model
+    finally:
+        for layer in layers:
+            layer.merged_adapters.clear()
+        for weight, at, rows in reversed(before):  # tied weights were written twice
+            weight[at] = rows
+
+# %% ../../nbs/02_models/06_local.ipynb #c089
 class LocalEngine:
     "Batched generation with weights in this process; a result does not depend on its batch."
 
@@ -401,7 +505,7 @@ class LocalEngine:
             raise ValueError(f"generate takes a list of prompts and n >= 1; got {prompts!r:.60}, n={n}")
         return _complete(self, prompts, n, seed, params, add_special_tokens)
 
-# %% ../../nbs/02_models/06_local.ipynb #c384d4a6
+# %% ../../nbs/02_models/06_local.ipynb #c092
 def _rows(
     engine: LocalEngine,  # whose tokenizer and window are used
     prompts: Sequence[Prompt],  # texts or chats
@@ -425,7 +529,7 @@ def _rows(
             rows += [Row(i, s, ids, seeds[s], room) for s in range(1 if params.greedy else n)]
     return rows, failed
 
-# %% ../../nbs/02_models/06_local.ipynb #30befcf7
+# %% ../../nbs/02_models/06_local.ipynb #c095
 def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> None:
     "Fill all rows, in evaluation mode."
     rows = sorted(rows, key=lambda r: (len(r.prompt), r.prompt))
@@ -435,12 +539,12 @@ def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> N
         return find_stop(engine.tokenizer.decode(ids[-tail:]), params.stop) >= 0
 
     core, device = engine.forward.core, engine.model.device
-    with evaluating(engine.model):
-        for at in range(0, len(rows), engine.batch_size):
-            part, cache = rows[at : at + engine.batch_size], roomy_cache(core.config, min(params.max_new_tokens, 256))
+    with evaluating(engine.model), rows_in_place(engine.model):
+        for part in _batches(rows, engine.batch_size, needs_equal_lengths(core.config)):
+            cache = roomy_cache(core.config, min(params.max_new_tokens, 256))
             decode_batch(engine.forward, part, params, engine.eos, cache, device, stopped if params.stop else None)
 
-# %% ../../nbs/02_models/06_local.ipynb #49e5ccce
+# %% ../../nbs/02_models/06_local.ipynb #c098
 def _complete(
     engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool | None
 ) -> list[list[Completion]]:
@@ -456,7 +560,7 @@ def _complete(
             out[row.index][row.sample] = done
     return out
 
-# %% ../../nbs/02_models/06_local.ipynb #c069
+# %% ../../nbs/02_models/06_local.ipynb #c118
 def generate_local_model(
     model,  # a Hugging Face causal language model
     tokenizer,  # its tokenizer, with a chat template
