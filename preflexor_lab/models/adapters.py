@@ -6,29 +6,43 @@
 __all__ = ['add_lora', 'merge_lora']
 
 # %% ../../nbs/02_models/07_adapters.ipynb #c002
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from .loading import check_markers, quiet_transformers
 from ..text.markers import MARKERS, Markers
 
 # %% ../../nbs/02_models/07_adapters.ipynb #c007
-def _marker_rows(
+def marker_rows(
     model,  # causal language model
-    tokenizer,  # its tokenizer, markers registered
-    markers: Markers,  # whose rows are trained
+    ids: list[int],  # tokens whose rows are trained
 ) -> dict[str, list[int]]:  # layer name -> token ids, as PEFT's `trainable_token_indices`
-    "Embedding rows to train beside the adapter: input embeddings, and output embeddings when they are not tied."
-    ids = sorted(check_markers(tokenizer, model, markers).values())
+    "Embedding rows to train beside an adapter: input embeddings, and output embeddings when they are not tied."
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
-    if layers[0].weight is layers[1].weight:
+    if layers[1] is None or layers[0].weight is layers[1].weight:
         layers.pop()
     names = [next(name for name, module in model.named_modules() if module is layer) for layer in layers]
-    return {name.rsplit(".", 1)[-1]: ids for name in names}
+    return {name.rsplit(".", 1)[-1]: sorted(ids) for name in names}
 
 
+def with_marker_rows(
+    config,  # PEFT's config of an adapter
+    model,  # causal language model that it will be put on
+    ids: list[int] | None = None,  # tokens; None: those that `register_markers` made on this model
+):  # a new config, or the same where nothing is to be added
+    "An adapter's config that also trains, and so saves, the rows of registered markers."
+    ids = getattr(model.config, "marker_token_ids", None) if ids is None else ids
+    if not ids or not hasattr(config, "trainable_token_indices") or config.trainable_token_indices:
+        return config
+    whole = {*(config.modules_to_save or ())} & set(marker_rows(model, ids))
+    return config if whole else replace(config, trainable_token_indices=marker_rows(model, ids))
+
+# %% ../../nbs/02_models/07_adapters.ipynb #c011
 def add_lora(
     model,  # causal language model
-    tokenizer=None,  # with it, the embeddings of its markers are trained too
+    tokenizer=None,  # with it, the embeddings of its markers are trained too; without, those registered on the model
     r: int = 16,  # rank of the correction
     alpha: float = 32,  # the correction is scaled by alpha/r
     dropout: float = 0.0,  # dropout rate on the input of the correction
@@ -42,27 +56,38 @@ def add_lora(
         raise ValueError("the model has an adapter already: merge_lora(model) first")
     if r < 1:
         raise ValueError(f"r must be at least 1, got {r}")
-    config = LoraConfig(
-        r=r,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=target_modules,
-        task_type="CAUSAL_LM",
-        trainable_token_indices=None if tokenizer is None else _marker_rows(model, tokenizer, markers),
-    )
+    ids = None if tokenizer is None else list(check_markers(tokenizer, model, markers).values())
+    options = dict(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules)
+    config = with_marker_rows(LoraConfig(task_type="CAUSAL_LM", **options), model, ids)
     with quiet_transformers():
         return get_peft_model(model, config)
 
-# %% ../../nbs/02_models/07_adapters.ipynb #c010
+# %% ../../nbs/02_models/07_adapters.ipynb #c014
+def untie_adapted(
+    model,  # PeftModel, changed in place
+) -> None:
+    "Separate tied embeddings, when LoRA corrects one of them."
+    base = model.get_base_model()
+    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
+    weights = [getattr(getattr(layer, "base_layer", layer), "weight", None) for layer in layers]
+    corrected = [len(getattr(layer, "lora_A", ())) + len(getattr(layer, "lora_embedding_A", ())) for layer in layers]
+    if not any(corrected) or weights[0] is not weights[1]:
+        return
+    head = getattr(layers[1], "base_layer", layers[1])
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    base.config.tie_word_embeddings = base.config.get_text_config().tie_word_embeddings = False
+
+# %% ../../nbs/02_models/07_adapters.ipynb #c017
 def merge_lora(
     model,  # PeftModel
 ):  # the base model with the correction added to its weights, without the adapter
     "Fold the adapter into the weights; raises ValueError when there is none, or when merged weights are not finite."
     if not hasattr(model, "peft_config"):
         raise ValueError(f"{type(model).__name__} has no adapter to merge: add_lora(model, tokenizer) makes one")
+    untie_adapted(model)
     return model.merge_and_unload(safe_merge=True)
 
-# %% ../../nbs/02_models/07_adapters.ipynb #c016
+# %% ../../nbs/02_models/07_adapters.ipynb #c029
 def load_weights(
     model,  # Hugging Face model, with an adapter or without; changed in place
     folder: Path,  # where its adapter, or the whole model, was saved

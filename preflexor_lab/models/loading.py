@@ -213,6 +213,7 @@ def load_adapter(
         size, rows = len(load_tokenizer(folder)), model.get_input_embeddings().weight.shape[0]
         if size > rows:
             grow_embeddings(model, size, rows)
+    read_marker_rows(model, Path(folder))
     with one_line_errors("adapter", folder):
         return PeftModel.from_pretrained(model, folder).eval()
 
@@ -345,6 +346,44 @@ def weights_hash(
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/02_models/00_loading.ipynb #c050
+MARKER_ROWS = "marker_rows.safetensors"  # beside an adapter: rows of the base that its own files do not hold
+
+
+def write_marker_rows(
+    model,  # PeftModel
+    folder: Path,  # of its adapter
+) -> None:
+    "Write the rows of registered markers beside an adapter that does not train them."
+    from safetensors.torch import save_file
+
+    ids = getattr(model.config, "marker_token_ids", None)
+    if not ids or model.peft_config[model.active_adapter].trainable_token_indices:
+        return
+    base = model.get_base_model()
+    rows = {"ids": torch.tensor(ids)}
+    for name, layer in (("input", base.get_input_embeddings()), ("output", base.get_output_embeddings())):
+        if layer is not None:
+            rows[name] = getattr(layer, "base_layer", layer).weight[ids].detach().clone()
+    save_file(rows, folder / MARKER_ROWS)
+
+
+def read_marker_rows(
+    model,  # base model, changed in place
+    folder: Path,  # of an adapter
+) -> None:
+    "Put rows back that `write_marker_rows` wrote, if there are any."
+    from safetensors.torch import load_file
+
+    if not (folder / MARKER_ROWS).is_file():
+        return
+    rows = load_file(folder / MARKER_ROWS)
+    with torch.no_grad():
+        for name, layer in (("input", model.get_input_embeddings()), ("output", model.get_output_embeddings())):
+            if name in rows:
+                layer.weight[rows["ids"]] = rows[name].to(layer.weight)
+    model.config.marker_token_ids = rows["ids"].tolist()
+
+# %% ../../nbs/02_models/00_loading.ipynb #c054
 class SaveError(ValueError):
     "A model could not be written; one line that says where and why. What was at the destination before is untouched."
 
@@ -370,6 +409,8 @@ def save_model(
         with replacing(path) as part, quiet_transformers():
             part.mkdir()
             model.save_pretrained(part)
+            if hasattr(model, "peft_config"):
+                write_marker_rows(model, part)
             if tokenizer is not None:
                 tokenizer.save_pretrained(part)
     except (OSError, SafetensorError) as e:

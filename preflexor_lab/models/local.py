@@ -236,7 +236,7 @@ def _read_again(
     cache = roomy_cache(forward.core.config, room)
     return cache, forward(ids, None, torch.arange(ids.shape[1], device=ids.device).expand_as(ids), cache)
 
-# %% ../../nbs/02_models/06_local.ipynb #c058
+# %% ../../nbs/02_models/06_local.ipynb #c059
 @torch.inference_mode()
 def decode_batch(
     forward: Callable,  # (ids, mask, positions, cache) -> (B, V) float32 logits of the last position
@@ -278,7 +278,7 @@ def decode_batch(
             logits = forward(new[:, None], mask[:, : width + t + 1] if padded else None, position, cache)
     state.write_rows()
 
-# %% ../../nbs/02_models/06_local.ipynb #c061
+# %% ../../nbs/02_models/06_local.ipynb #c062
 def decode_text(
     tokenizer,  # the model's tokenizer
     prompt: list[int],  # prompt ids
@@ -290,7 +290,7 @@ def decode_text(
     both = tokenizer.decode(prompt[-1:] + list(ids), **options)
     return both[len(anchor) :] if both.startswith(anchor) else tokenizer.decode(ids, **options)
 
-# %% ../../nbs/02_models/06_local.ipynb #c065
+# %% ../../nbs/02_models/06_local.ipynb #c066
 def complete_row(
     tokenizer,  # the model's tokenizer
     row: Row,  # filled by `decode_batch`
@@ -319,7 +319,7 @@ def complete_row(
         prompt_tokens=len(row.prompt),
     )
 
-# %% ../../nbs/02_models/06_local.ipynb #c069
+# %% ../../nbs/02_models/06_local.ipynb #c070
 @contextmanager
 def last_position(
     core,  # a causal language model, not wrapped
@@ -335,7 +335,7 @@ def last_position(
     finally:
         hook.remove()
 
-# %% ../../nbs/02_models/06_local.ipynb #c073
+# %% ../../nbs/02_models/06_local.ipynb #c074
 def _ropes(text) -> list[dict]:
     "Rotary parameters of a text config; some have a set per type of layer."
     rope = getattr(text, "rope_parameters", None) or {}
@@ -364,7 +364,7 @@ def _batches(rows: list[Row], size: int, equal: bool) -> list[list[Row]]:
     groups = [list(g) for _, g in groupby(rows, key=lambda r: len(r.prompt))] if equal else [rows]
     return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
 
-# %% ../../nbs/02_models/06_local.ipynb #c077
+# %% ../../nbs/02_models/06_local.ipynb #c078
 class Forward:
     "One step of a model over a cache, to (B, V) float32 logits; raises ValueError for models it cannot run."
 
@@ -404,7 +404,7 @@ class Forward:
             return f"the prompt has {len(prompt)} tokens and {limit}: shorten the prompt"
         return ""
 
-# %% ../../nbs/02_models/06_local.ipynb #c081
+# %% ../../nbs/02_models/06_local.ipynb #c082
 @contextmanager
 def evaluating(
     model: torch.nn.Module,  # any module
@@ -418,7 +418,7 @@ def evaluating(
         for m in training:
             m.training = True
 
-# %% ../../nbs/02_models/06_local.ipynb #c085
+# %% ../../nbs/02_models/06_local.ipynb #c086
 def _row_layers(model) -> list:
     "Layers of an adapted model whose trained rows are in use."
     if not hasattr(model, "peft_config"):
@@ -450,7 +450,7 @@ def rows_in_place(
         for weight, at, rows in reversed(before):  # tied weights were written twice
             weight[at] = rows
 
-# %% ../../nbs/02_models/06_local.ipynb #c089
+# %% ../../nbs/02_models/06_local.ipynb #c090
 class LocalEngine:
     "Batched generation with weights in this process; a result does not depend on its batch."
 
@@ -505,7 +505,7 @@ class LocalEngine:
             raise ValueError(f"generate takes a list of prompts and n >= 1; got {prompts!r:.60}, n={n}")
         return _complete(self, prompts, n, seed, params, add_special_tokens)
 
-# %% ../../nbs/02_models/06_local.ipynb #c092
+# %% ../../nbs/02_models/06_local.ipynb #c093
 def _rows(
     engine: LocalEngine,  # whose tokenizer and window are used
     prompts: Sequence[Prompt],  # texts or chats
@@ -529,7 +529,7 @@ def _rows(
             rows += [Row(i, s, ids, seeds[s], room) for s in range(1 if params.greedy else n)]
     return rows, failed
 
-# %% ../../nbs/02_models/06_local.ipynb #c095
+# %% ../../nbs/02_models/06_local.ipynb #c096
 def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> None:
     "Fill all rows, in evaluation mode."
     rows = sorted(rows, key=lambda r: (len(r.prompt), r.prompt))
@@ -544,7 +544,7 @@ def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> N
             cache = roomy_cache(core.config, min(params.max_new_tokens, 256))
             decode_batch(engine.forward, part, params, engine.eos, cache, device, stopped if params.stop else None)
 
-# %% ../../nbs/02_models/06_local.ipynb #c098
+# %% ../../nbs/02_models/06_local.ipynb #c099
 def _complete(
     engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool | None
 ) -> list[list[Completion]]:
@@ -560,7 +560,7 @@ def _complete(
             out[row.index][row.sample] = done
     return out
 
-# %% ../../nbs/02_models/06_local.ipynb #c118
+# %% ../../nbs/02_models/06_local.ipynb #c119
 def generate_local_model(
     model,  # a Hugging Face causal language model
     tokenizer,  # its tokenizer, with a chat template

@@ -396,12 +396,42 @@ def grow_embeddings(
     _log.info("embeddings: rows %d to %d start at the mean of the others", known, size - 1)
 
 # %% ../../nbs/01_text/03_markers.ipynb #c077
+def marker_pieces(
+    tokenizer,  # Hugging Face tokenizer
+    marker: str,  # also one that is a token already
+) -> list[int]:  # ids of its text in ordinary tokens
+    "What a marker would be without a token of its own."
+    parts = (marker[:1], marker[1:])  # neither is the marker, so neither becomes its token
+    return [i for part in parts for i in tokenizer.encode(part, add_special_tokens=False)]
+
+
+def start_rows(
+    model,  # causal language model, changed in place
+    pieces: dict[int, list[int]],  # token id -> ids whose rows it starts from
+) -> None:
+    "Start rows of input and output embeddings, tied or not, at the mean of other rows; the ids go into the config."
+    if not pieces:
+        return
+    import torch
+
+    seen = set()
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            for weight in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
+                if weight is None or weight.data_ptr() in seen:
+                    continue  # tied weights are one tensor
+                seen.add(weight.data_ptr())
+                for i, parts in pieces.items():
+                    weight[i] = weight[parts].float().mean(0).to(weight.dtype)
+    model.config.marker_token_ids = sorted({*pieces, *(getattr(model.config, "marker_token_ids", None) or [])})
+
+# %% ../../nbs/01_text/03_markers.ipynb #c081
 def register_markers(
     tokenizer,  # any Hugging Face tokenizer, changed in place
     model=None,  # causal language model whose embeddings follow, changed in place
     markers: Markers | Mapping = MARKERS,  # the markers to use, or a plain map
 ) -> dict[str, int]:  # marker -> id
-    """Make each marker one token, and give it a row in the embeddings that starts at the mean of the old ones.
+    """Make each marker one token, with a row in the embeddings that starts at the mean of its pieces.
 
     Idempotent; raises ValueError when a marker cannot be one token of this tokenizer.
     """
@@ -411,8 +441,9 @@ def register_markers(
     wanted, known = markers.all(), len(tokenizer)
     if special := [m for m in wanted if m in tokenizer.all_special_tokens]:
         demote(tokenizer, special)
-    have = tokenizer.get_added_vocab()
-    tokenizer.add_tokens([AddedToken(m, special=False, normalized=False) for m in wanted if m not in have])
+    words, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
+    rowless = {*getattr(tokenizer, "markers_without_rows", ()), *(m for m in wanted if m not in words)}
+    tokenizer.add_tokens([AddedToken(m, special=False, normalized=False) for m in wanted if m not in added])
     ids = {m: tokenizer.convert_tokens_to_ids(m) for m in wanted}
     for m, i in ids.items():
         got = tokenizer.encode(m, add_special_tokens=False)
@@ -420,5 +451,8 @@ def register_markers(
             where = f"this {type(tokenizer).__name__}: it becomes {got}"
             raise ValueError(f"the marker {m!r} cannot be one token of {where}; choose another marker")
     if model is not None:
+        rows = model.get_input_embeddings().weight.shape[0]
         grow_embeddings(model, len(tokenizer), known)
+        start_rows(model, {i: marker_pieces(tokenizer, m) for m, i in ids.items() if m in rowless or i >= rows})
+    tokenizer.markers_without_rows = set() if model is not None else rowless
     return ids
