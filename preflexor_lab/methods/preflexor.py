@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from transformers import PrinterCallback
 from transformers.trainer_utils import SaveStrategy
 
 from ..data.pairs import build_pairs
-from ..models.adapters import load_weights
+from ..models.adapters import StartingAdapter, load_weights
 from ..models.local import LocalEngine
 from ..text.files import replacing, write_atomic
 from ..text.markers import THINK_END, THINK_START
@@ -112,20 +112,6 @@ class _ORPORound(_Round, ORPOTrainer):
 
 class _DPORound(_Round, DPOTrainer):
     "One round of Phase II."
-
-    def __init__(self, *args, reference: str = "start", **kwargs):
-        self.reference = reference
-        super().__init__(*args, **kwargs)
-
-    def reference_model(self):
-        "As in `PreferenceTrainer`; with `reference='round'` the adapted model as it is before the first step."
-        if self.reference == "start" or not isinstance(self.model, PeftModel):
-            return super().reference_model()
-        if self.state.global_step:
-            raise ValueError(
-                "these weights have been trained and are no reference any more: give eval_dataset to the trainer"
-            )
-        return self.model, nullcontext()
 
 # %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c019
 class NothingToLearn(ValueError):
@@ -220,15 +206,13 @@ def _check_topics(topics) -> None:
 # %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c039
 def _check_reference(loop) -> None:
     "Raise ValueError where the reference cannot be what was asked for."
-    phase_two, adapted = issubclass(loop._round_class, DPOTrainer), isinstance(loop.model, PeftModel)
+    phase_two = issubclass(loop._round_class, DPOTrainer)
     if loop.reference not in ("start", "round"):
         raise ValueError(f"reference must be 'start' or 'round', got {loop.reference!r}")
     if not phase_two and (loop.ref_model is not None or loop.reference == "round"):
         raise ValueError("ORPO has no reference: leave ref_model and reference out")
     if loop.reference == "round" and loop.ref_model is not None:
         raise ValueError("reference='round' asks the model itself when a round begins: leave ref_model out")
-    if loop.reference == "round" and adapted and loop.args.reference_cache:
-        raise ValueError("reference_cache knows a base, not an adapter: leave it out with reference='round'")
 
 # %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c042
 def _check_loop(loop) -> None:
@@ -310,10 +294,13 @@ class ActiveTrainer:
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
-    phase_two, adapted = issubclass(self._round_class, DPOTrainer), isinstance(self.model, PeftModel)
+    self.start = None
     later = self.rounds != 1  # in the first round the weights still are π₀ themselves
-    if phase_two and later and self.reference == "start" and self.ref_model is None and not adapted:
-        self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+    if issubclass(self._round_class, DPOTrainer) and later and self.reference == "start" and self.ref_model is None:
+        if isinstance(self.model, PeftModel):
+            self.start = StartingAdapter(self.model)
+        else:
+            self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
     planned = self.rounds * self.n_steps if self.rounds and self.n_steps else self.args.max_steps
     self.progress = _Carried(horizon=planned if planned > 0 else None)
     self.trainer, self.updated, self.resumed = None, False, False
@@ -468,7 +455,7 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
         )
     options = {}
     if issubclass(self._round_class, DPOTrainer):
-        options = dict(ref_model=self.ref_model, reference=self.reference)
+        options = dict(ref_model=self.ref_model, start=self.start)
     trainer = self._round_class(
         model=self.model,
         args=args,

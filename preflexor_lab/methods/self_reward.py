@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from ..data.candidates import as_strategy, make_pairs
 from ..data.eft import judge_quality
 from ..data.judges import RewardConfig, as_judge
-from .spin import IterateTrainer, SPINConfig, SPINTrainer
+from .spin import SPINConfig, SPINTrainer
 from ..models.loading import load_model, load_tokenizer, weights_hash
 from ..models.local import LocalEngine
 from ..runs.folder import RunError, RunFolder
@@ -36,6 +36,7 @@ from ..text.masks import MaskPolicy
 from ..training import sft
 from ..training.callbacks import EarlyStopping, fit, make_arguments, set_dropout, trainer_options
 from ..training.dpo import DPOConfig, loss_of
+from ..training.preference import PreferenceTrainer
 
 log = logging.getLogger(__name__)
 _all_ = ["RewardConfig"]  # from the judging notebook
@@ -476,7 +477,8 @@ def run(self: RewardDPOConfig, model, work: Workspace):
     asked = {j.id: j.prompt for j in pairs.judged}  # text or chat messages, as they were given
     work.trained = [dict(prompt=asked[p.meta["prompt"]], chosen=p.chosen, rejected=p.rejected) for p in pairs]
     loss = loss_of(args)
-    trainer = IterateTrainer(model, args, work.trained, processing_class=work.tokenizer, loss=loss, policy=self.policy)
+    options = dict(processing_class=work.tokenizer, loss=loss, policy=self.policy)
+    trainer = PreferenceTrainer(model, args, work.trained, **options)
     return fit(trainer, work.log_line, lambda done, total: work.context.step(total + done, 2 * total), self.early())
 
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c046

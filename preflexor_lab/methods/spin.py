@@ -9,14 +9,12 @@ __all__ = ['EMATrainer', 'self_play', 'SPINConfig', 'SPINTrainer']
 import copy
 import json
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from fastcore.basics import patch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
@@ -53,32 +51,7 @@ class SPINLoss:
         chosen, rejected = stats.chosen - stats.ref_chosen, stats.rejected - stats.ref_rejected
         return self.lam * chosen, self.lam * rejected
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c010
-class IterateTrainer(PreferenceTrainer):
-    """PreferenceTrainer whose reference is the model as it is when the trainer is made, its adapter included.
-
-    Raises ValueError when `reference_cache` is given with an adapter, or the model has been trained already."""
-
-    def __init__(self, model, args, *more, **kwargs):
-        if args.reference_cache and isinstance(model, PeftModel):
-            raise ValueError(
-                "reference_cache knows the base's weights only, and the reference here includes the adapter:"
-                " leave it out"
-            )
-        super().__init__(model, args, *more, **kwargs)
-
-    def reference_model(self):
-        "The model itself, which must not have been trained yet, and the context that makes it the reference."
-        if self.ref_model is not None:
-            return super().reference_model()
-        if self.state.global_step > 0:
-            raise ValueError(
-                "the weights have been trained and no longer are the opponent:"
-                " make a new trainer for the next iteration"
-            )
-        return self.model, nullcontext()
-
-# %% ../../nbs/10_methods/02_spin.ipynb #c014
+# %% ../../nbs/10_methods/02_spin.ipynb #c013
 class _AverageCallback(TrainerCallback):
     "Moves the average after each step, and saves it beside each checkpoint."
 
@@ -97,8 +70,8 @@ class _AverageCallback(TrainerCallback):
         tensors = {n: p.detach().cpu().contiguous() for n, p in self.trainer.ema.named_parameters()}
         save_file(tensors, Path(args.output_dir) / f"checkpoint-{state.global_step}" / "ema.safetensors")
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c017
-class EMATrainer(IterateTrainer):
+# %% ../../nbs/10_methods/02_spin.ipynb #c016
+class EMATrainer(PreferenceTrainer):
     """The reference is an exponential moving average of the player, updated after each step.
 
     Raises ValueError when `ema_decay` leaves [0, 1)."""
@@ -125,7 +98,7 @@ class EMATrainer(IterateTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.ema.load_state_dict(load_file(Path(resume_from_checkpoint) / "ema.safetensors"), strict=False)
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c024
+# %% ../../nbs/10_methods/02_spin.ipynb #c023
 def _outcome(completion: Completion, target: str) -> str:
     "Why an answer makes no pair (failed, cut, equal), or 'pairs'."
     if completion.failed:
@@ -154,7 +127,7 @@ def self_play(
             pairs.append({"prompt": prompt, "chosen": target, "rejected": completion.text})
     return pairs
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c028
+# %% ../../nbs/10_methods/02_spin.ipynb #c027
 _REFUSED = {
     "beta": "SPIN's lambda is spin_lambda",
     "loss_type": "the loss is SPIN's; for others use DPOTrainer",
@@ -189,7 +162,7 @@ class SPINConfig(DPOConfig):
             )
         super().__post_init__()
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c032
+# %% ../../nbs/10_methods/02_spin.ipynb #c031
 def fitting(
     tokenizer,  # of the model
     prompts: list,  # text or chat messages
@@ -209,7 +182,7 @@ def fitting(
         log.warning(text, left_out, len(lengths), max_length)
     return kept
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c036
+# %% ../../nbs/10_methods/02_spin.ipynb #c035
 class SPINTrainer:
     """Self-play fine-tuning (SPIN, 2401.01335); `train()` returns the model after the last iteration.
 
@@ -245,7 +218,7 @@ class SPINTrainer:
         "Folder of iteration `t`, counted from 1."
         return Path(self.args.output_dir) / f"iteration-{t}"
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c040
+# %% ../../nbs/10_methods/02_spin.ipynb #c039
 @patch
 def play(
     self: SPINTrainer,
@@ -260,7 +233,7 @@ def play(
     sampling = {"temperature": a.temperature, "top_p": a.top_p, "top_k": a.top_k}
     return self_play(engine, *data, seed=a.seed + t, max_new_tokens=a.max_new_tokens, **sampling)
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c043
+# %% ../../nbs/10_methods/02_spin.ipynb #c042
 @patch
 def round_arguments(
     self: SPINTrainer,
@@ -272,12 +245,12 @@ def round_arguments(
     given = {name: getattr(self.args, name) for name in shared}
     return make_arguments(DPOConfig, self.folder(t) / "trainer", **given | {"seed": self.args.seed + t})
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c046
+# %% ../../nbs/10_methods/02_spin.ipynb #c045
 @patch
 def _fit_pairs(self: SPINTrainer, pairs: list, t: int):
     "Train one iteration on its pairs."
     evaluation = list(self.play(self.held_out, t)) if self.held_out else None
-    cls, more = IterateTrainer, {}
+    cls, more = PreferenceTrainer, {}
     if self.args.ema_decay is not None:
         cls, more = EMATrainer, {"ema_decay": self.args.ema_decay}
     trainer = cls(
@@ -318,7 +291,7 @@ def iterate(
     self._fit_pairs(mixed, t)
     return pairs
 
-# %% ../../nbs/10_methods/02_spin.ipynb #c049
+# %% ../../nbs/10_methods/02_spin.ipynb #c048
 @patch
 def train(self: SPINTrainer):  # the model, in evaluation mode
     "All iterations; those that an earlier call finished are loaded."

@@ -88,6 +88,46 @@ def merge_lora(
     return model.merge_and_unload(safe_merge=True)
 
 # %% ../../nbs/02_models/07_adapters.ipynb #c029
+def is_new_adapter(
+    model,  # PeftModel
+) -> bool:  # False also where it cannot be told
+    "Whether an adapter changes nothing yet, because no step has trained it."
+    if any(c.peft_type != "LORA" or c.use_dora or c.modules_to_save for c in model.peft_config.values()):
+        return False
+    corrections = [w for n, w in model.named_parameters() if "lora_B." in n or "lora_embedding_A." in n]
+    if any(bool(w.any()) for w in corrections):
+        return False
+    rows = [m for m in model.modules() if hasattr(m, "trainable_tokens_delta")]
+    pairs = [(m.trainable_tokens_delta[k], old) for m in rows for k, old in m.trainable_tokens_original.items()]
+    return all(torch.equal(now, old.to(now)) for now, old in pairs)
+
+
+class StartingAdapter:
+    "An adapter's weights as they are now; as a context, they stand in the model."
+
+    def __init__(
+        self,
+        model,  # PeftModel, before it is trained
+    ):
+        self.model, self.new = model, is_new_adapter(model)
+        trained = [] if self.new else [p for p in model.parameters() if p.requires_grad]
+        self.kept = [(p, p.detach().clone()) for p in trained]
+
+    def __enter__(self):
+        if self.new:
+            self.off = self.model.disable_adapter()
+            self.off.__enter__()
+        self.trained = [p.data for p, _ in self.kept]
+        for p, start in self.kept:
+            p.data = start.to(p.device)
+
+    def __exit__(self, *error):
+        for (p, _), data in zip(self.kept, self.trained):
+            p.data = data
+        if self.new:
+            self.off.__exit__(*error)
+
+# %% ../../nbs/02_models/07_adapters.ipynb #c033
 def load_weights(
     model,  # Hugging Face model, with an adapter or without; changed in place
     folder: Path,  # where its adapter, or the whole model, was saved

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.utils.data import Dataset
 from transformers import DynamicCache, TrainingArguments
 
+from preflexor_lab.models.adapters import StartingAdapter
 from preflexor_lab.models.engine import EngineError
 from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.models.scoring import _unwrap, token_logps
@@ -284,7 +285,7 @@ def whole_weights(
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c050
 def _frozen_reference(model, ref_model, kl_coef):
-    "The reference model, frozen; None without a KL term, or when it is the base under an adapter."
+    "The reference model, frozen; None without a KL term, or when it is the adapter that the training starts from."
     if ref_model is model:
         raise ValueError("ref_model is the model itself: leave it out, a frozen copy is made")
     adapted, source = isinstance(model, PeftModel), model if ref_model is None else ref_model
@@ -312,7 +313,7 @@ class PolicyTrainer(CompletionTrainer):
         processing_class=None,  # the tokenizer
         tool=None,  # (prompt, response, row) -> Certificate or number: the score
         eval_dataset=None,  # rows to measure on
-        ref_model=None,  # reference; None: the base under the adapter, or a frozen copy of the weights as they are
+        ref_model=None,  # reference; None: a frozen copy of the model as it is, with the adapter that it has
         engine=None,  # where samples come from; None: the policy itself
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
@@ -328,6 +329,7 @@ class PolicyTrainer(CompletionTrainer):
         train, held = (None if d is None else Prompts(self.rows(d)) for d in (train_dataset, eval_dataset))
         super().__init__(model, args, self.collate, train, held, processing_class, callbacks, optimizers)
         self.ref = _frozen_reference(model, ref_model, args.kl_coef)
+        self.start = StartingAdapter(model) if isinstance(model, PeftModel) and args.kl_coef and not ref_model else None
 
     def row(self, row: dict) -> dict:
         "A row as this method wants it; a hook."
@@ -440,8 +442,12 @@ def reference(self: PolicyTrainer):
     "The reference model, and the context that makes it one."
     if self.ref is not None:
         return self.ref.to(self.args.device), nullcontext()
-    core = self.accelerator.unwrap_model(self.model)
-    return core, core.disable_adapter()
+    if not self.start.new and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        raise ValueError(
+            "under FSDP and DeepSpeed an adapter that has been trained cannot be its own reference: pass ref_model,"
+            " or merge_lora(model) and add a new adapter"
+        )
+    return self.accelerator.unwrap_model(self.model), self.start
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c074
 @patch

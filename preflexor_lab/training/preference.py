@@ -7,6 +7,7 @@ __all__ = ['PairStats', 'PreferenceTrainer']
 
 # %% ../../nbs/08_training/02_preference.ipynb #c002
 import hashlib
+import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 from transformers.utils import is_torch_bf16_gpu_available
 
+from preflexor_lab.models.adapters import StartingAdapter, with_marker_rows
 from preflexor_lab.models.loading import load_model, load_tokenizer
 from preflexor_lab.text.chat import encode, marker_ids, uses_markers
 from preflexor_lab.text.files import replacing
@@ -37,6 +39,8 @@ from preflexor_lab.training.sft import (
     refuse_changed,
     rows_that_fit,
 )
+
+logger = logging.getLogger(__name__)
 
 # %% ../../nbs/08_training/02_preference.ipynb #c005
 @dataclass
@@ -237,7 +241,7 @@ def _with_adapter(model, peft_config, args):
     if peft_config is not None:
         if isinstance(model, PeftModel):
             raise ValueError("the model has an adapter already: merge it, or leave peft_config out")
-        model = get_peft_model(model, peft_config)
+        model = get_peft_model(model, with_marker_rows(peft_config, model))
     if isinstance(model, PeftModel) and args.gradient_checkpointing:
         model.enable_input_require_grads()
     return model
@@ -260,7 +264,8 @@ class PreferenceTrainer(CompletionTrainer):
         policy: MaskPolicy = MaskPolicy(),  # which completion tokens are trained
         think_start_token: str = THINK_START,  # markers that the policy looks at
         think_end_token: str = THINK_END,
-        ref_model=None,  # reference; None: the base under the adapter, or the weights as they are now
+        ref_model=None,  # reference; None: the model as it is now, with the adapter that it has
+        start: StartingAdapter | None = None,  # the reference's adapter; None: as it is now
         peft_config=None,  # adapter to put on the model
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
@@ -268,6 +273,9 @@ class PreferenceTrainer(CompletionTrainer):
         _check_trainer_arguments(model, args, loss, ref_model)
         model, tokenizer = load_if_named(model, processing_class, args)
         model = _with_adapter(model, peft_config, args)
+        if start is None and isinstance(model, PeftModel) and loss.reference and ref_model is None:
+            start = StartingAdapter(model)
+        self.start = start
         self.loss, self.policy, self.pairs, self.ref_model, self.tokenizer = loss, policy, args, ref_model, tokenizer
         padding = getattr(args, "padding_value", None)
         self.pad_id = pad_token(tokenizer) if padding is None else padding
@@ -279,7 +287,7 @@ class PreferenceTrainer(CompletionTrainer):
         evaluation = {k: sets[k] for k in eval_dataset} if isinstance(eval_dataset, dict) else sets.get("eval")
         super().__init__(model, args, self.collate, sets.get("train"), evaluation, tokenizer, callbacks, optimizers)
         if sets:
-            self.shared = self.choose_layout(next(iter(sets.values())))
+            self.shared = self.choose_layout(list(sets.values()))
         for data in sets.values():
             self.ask_reference(data)
 
@@ -341,11 +349,19 @@ def _layouts_agree(self: PreferenceTrainer, data) -> bool:
     rows = [data.unmasked(i) for i in {ends[-1], ends[0]}]
     was, device = self.model.training, next(self.model.parameters()).device
     self.model.to(self.args.device).eval()
-    for self.shared in (False, True):
-        batch = self._prepare_inputs(self.collate(rows))
-        with torch.no_grad(), self.accelerator.autocast():
-            sums.append(self.pair_logps(self.model, batch)[0].sum(-1))
-    self.model.to(device).train(was)
+    try:
+        for self.shared in (False, True):
+            batch = self._prepare_inputs(self.collate(rows))
+            with torch.no_grad(), self.accelerator.autocast():
+                sums.append(self.pair_logps(self.model, batch)[0].sum(-1))
+    except (RuntimeError, ValueError, TypeError, IndexError) as e:
+        if not self.shared:
+            raise  # the plain layout has to work
+        reason = str(e).splitlines()[0]
+        logger.info("%s does not read branches (%s): prompts are not shared", type(self.model).__name__, reason)
+        return False
+    finally:
+        self.model.to(device).train(was)
     exact = self.model.dtype == torch.float32 and not (self.args.bf16 or self.args.fp16)
     tolerance = 1e-3 if exact else 5e-2
     return torch.allclose(*sums, rtol=tolerance, atol=tolerance)
@@ -354,18 +370,19 @@ def _layouts_agree(self: PreferenceTrainer, data) -> bool:
 @patch
 def choose_layout(
     self: PreferenceTrainer,
-    data,  # PairData
+    sets,  # list of PairData: the training pairs first
     least=0.15,  # share of all tokens that sharing must save
     longest=1024,  # mean tokens of a shared row, beyond which its mask costs more than it saves
 ) -> bool:
     "Whether prompts are shared; raises ValueError when they must be and the model computes something else."
-    asked, n = self.pairs.share_prompts, len(data)
-    saved = sum(data.prompts) / sum(data.lengths)
-    fits = self.model.config._attn_implementation in ("sdpa", "eager") and not data.holes and min(data.prompts) > 0
-    pays = not self.is_deepspeed_enabled and saved >= least and sum(data.lengths) / n * (1 - saved) <= longest
+    asked, data = self.pairs.share_prompts, sets[0]
+    saved, mean = sum(data.prompts) / sum(data.lengths), sum(data.lengths) / len(data)
+    fits = self.model.config._attn_implementation in ("sdpa", "eager")
+    fits = fits and not any(d.holes or min(d.prompts) == 0 for d in sets)
+    pays = not self.is_deepspeed_enabled and saved >= least and mean * (1 - saved) <= longest
     if asked is False or (asked is None and not (fits and pays)):
         return False
-    same = fits and self._layouts_agree(data)
+    same = fits and all(self._layouts_agree(d) for d in sets)
     if asked and not same:
         raise ValueError(
             "share_prompts=True, but this model or dataset does not allow it (attention kernel, inserted thinking,"
@@ -380,7 +397,12 @@ def reference_model(self: PreferenceTrainer):
     if self.ref_model is not None:
         return self.ref_model, nullcontext()
     if isinstance(self.model, PeftModel):
-        return self.model, self.model.disable_adapter()
+        if not self.start.new and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(
+                "under FSDP and DeepSpeed an adapter that has been trained cannot be its own reference: pass ref_model,"
+                " or merge_lora(model) and add a new adapter"
+            )
+        return self.model, self.start
     if self.state.global_step > 0:
         raise ValueError(
             "the weights have been trained and no longer are the reference: give this dataset when the trainer is"
@@ -395,8 +417,9 @@ def reference_model(self: PreferenceTrainer):
 
 # %% ../../nbs/08_training/02_preference.ipynb #c059
 def reference_key(
-    model,  # the reference model, or the adapted model whose base is the reference
+    model,  # the reference model, or the adapted model that is trained
     data: PairData,  # the pairs
+    start: StartingAdapter | None = None,  # the adapter that the reference has, for an adapted model
 ) -> str:  # 32 hex digits
     "Hash of the reference's weights and of the tokenised pairs."
     h = hashlib.sha256()
@@ -406,6 +429,8 @@ def reference_key(
             continue
         h.update(f"{name.replace('.base_layer', '')} {p.dtype} {tuple(p.shape)}".encode())
         h.update(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    for _, p in start.kept if start else ():
+        h.update(p.cpu().contiguous().view(-1).view(torch.uint8).numpy())
     for s in data.sides:
         for ids, labels, _ in s.rows:
             h.update(repr((ids.tolist(), labels)).encode())
@@ -451,7 +476,8 @@ def ask_reference(self: PreferenceTrainer, data: PairData) -> None:
         return
     cache = None
     if self.pairs.reference_cache:
-        cache = Path(self.pairs.reference_cache) / f"{reference_key(self.ref_model or self.model, data)}.safetensors"
+        key = reference_key(self.ref_model or self.model, data, None if self.ref_model else self.start)
+        cache = Path(self.pairs.reference_cache) / f"{key}.safetensors"
         if cache.exists():
             sizes = [len(s.rows[i][0]) - p for i, p in enumerate(data.prompts) for s in data.sides]
             flat = load_file(cache)["logps"].split(sizes)
@@ -506,8 +532,8 @@ def compute_loss(self: PreferenceTrainer, model, inputs, return_outputs=False, n
 def prepare(self: PreferenceTrainer, examples) -> PairData:
     "New pairs, tokenised and with their reference; raises what those two steps raise."
     data = self.tokenize(examples)
-    if self.shared and (data.holes or min(data.prompts) == 0):
-        raise ValueError("a prompt is empty and this trainer shares prompts: set share_prompts=False")
+    if self.shared:
+        self.shared = self.choose_layout([data], least=0.0)
     self.ask_reference(data)
     return data
 

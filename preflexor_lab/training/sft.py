@@ -273,6 +273,26 @@ class _EpochCallback(TrainerCallback):
                 target.set_epoch(epoch)
 
 # %% ../../nbs/08_training/01_sft.ipynb #c046
+def switch_off_dropout(
+    model: torch.nn.Module,  # changed in place
+) -> None:
+    "Set every dropout rate to 0: modules, and numbers such as `attention_dropout`."
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def wake_adapter(
+    model,  # any model
+) -> None:
+    "Make the active adapter of a PeftModel trainable, when nothing in it is."
+    if hasattr(model, "peft_config") and not any(p.requires_grad for p in model.parameters()):
+        model.set_adapter(model.active_adapter)
+
+# %% ../../nbs/08_training/01_sft.ipynb #c050
 class CompletionTrainer(SummedMetrics, Trainer):
     "transformers' Trainer with token weights that are exact under accumulation, masks per epoch and summed metrics."
 
@@ -291,9 +311,8 @@ class CompletionTrainer(SummedMetrics, Trainer):
     ):
         self.length_sampler, self.sums = None, {"train": {}, "eval": {}}
         if getattr(args, "disable_dropout", False):
-            for m in model.modules():
-                if isinstance(m, torch.nn.Dropout):
-                    m.p = 0.0
+            switch_off_dropout(model)
+        wake_adapter(model)
         super().__init__(
             model=model,
             args=args,
@@ -311,7 +330,7 @@ class CompletionTrainer(SummedMetrics, Trainer):
             )
         self.add_callback(_EpochCallback(self))
 
-# %% ../../nbs/08_training/01_sft.ipynb #c049
+# %% ../../nbs/08_training/01_sft.ipynb #c053
 @patch
 def get_batch_samples(self: CompletionTrainer, epoch_iterator, num_batches, device):
     "The micro-batches of one optimizer step, and the totals of their `weights` over all of them and all processes."
@@ -321,13 +340,13 @@ def get_batch_samples(self: CompletionTrainer, epoch_iterator, num_batches, devi
         total = self.accelerator.reduce(total, "sum")
     return batches, total
 
-# %% ../../nbs/08_training/01_sft.ipynb #c052
+# %% ../../nbs/08_training/01_sft.ipynb #c056
 @patch
 def per_process(self: CompletionTrainer, totals) -> int:  # processes whose mean gradient is taken
     "Factor of a loss that was divided by totals over all processes, because gradients are averaged over them."
     return self.accelerator.num_processes if totals is not None and self.args.average_tokens_across_devices else 1
 
-# %% ../../nbs/08_training/01_sft.ipynb #c055
+# %% ../../nbs/08_training/01_sft.ipynb #c059
 @patch
 def logps(self: CompletionTrainer, model, batch) -> torch.Tensor:  # (B, T), 0 where nothing is trained
     "Log-probabilities of a batch's labels; the attention mask goes along only when it has holes."
@@ -339,14 +358,14 @@ def logps(self: CompletionTrainer, model, batch) -> torch.Tensor:  # (B, T), 0 w
     logps = token_logps(reader, ids, batch["attention_mask"], labels)
     return logps * 0 if empty else logps
 
-# %% ../../nbs/08_training/01_sft.ipynb #c058
+# %% ../../nbs/08_training/01_sft.ipynb #c062
 @patch
 def prediction_step(self: CompletionTrainer, model, inputs, prediction_loss_only, ignore_keys=None):
     "The loss of one evaluation batch; predictions are not kept."
     with torch.no_grad():
         return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
-# %% ../../nbs/08_training/01_sft.ipynb #c061
+# %% ../../nbs/08_training/01_sft.ipynb #c065
 @patch
 def _get_train_sampler(self: CompletionTrainer, train_dataset=None):
     data = self.train_dataset if train_dataset is None else train_dataset
@@ -361,7 +380,7 @@ def _get_train_sampler(self: CompletionTrainer, train_dataset=None):
 def _get_eval_sampler(self: CompletionTrainer, eval_dataset):
     return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
-# %% ../../nbs/08_training/01_sft.ipynb #c064
+# %% ../../nbs/08_training/01_sft.ipynb #c068
 def columns(
     examples,  # dicts, records with to_dict, or a datasets.Dataset
     names: tuple,  # for each column, a name or a tuple of alternative names
@@ -384,7 +403,7 @@ def columns(
         out.append([r[name] for r in rows])
     return out
 
-# %% ../../nbs/08_training/01_sft.ipynb #c067
+# %% ../../nbs/08_training/01_sft.ipynb #c071
 def pad_token(
     tokenizer,  # Hugging Face tokenizer, or None
 ) -> int:  # id to pad with
@@ -396,7 +415,7 @@ def pad_token(
         raise ValueError("the tokenizer has neither pad_token nor eos_token: set one")
     return found
 
-# %% ../../nbs/08_training/01_sft.ipynb #c070
+# %% ../../nbs/08_training/01_sft.ipynb #c074
 def rows_that_fit(
     rows: list,  # tokenised examples
     fits,  # row -> whether it has something to train
@@ -417,7 +436,7 @@ def rows_that_fit(
         )
     return kept
 
-# %% ../../nbs/08_training/01_sft.ipynb #c073
+# %% ../../nbs/08_training/01_sft.ipynb #c077
 class SFTTrainer(CompletionTrainer):
     """Supervised fine-tuning: negative log-likelihood of completions under a mask policy, per trained token.
 
@@ -457,7 +476,7 @@ class SFTTrainer(CompletionTrainer):
         trained = (batch["labels"][:, 1:] != -100).sum().float()
         return dict(batch, weights=torch.stack([torch.tensor(float(len(rows))), trained]))
 
-# %% ../../nbs/08_training/01_sft.ipynb #c076
+# %% ../../nbs/08_training/01_sft.ipynb #c080
 @patch
 def compute_loss(self: SFTTrainer, model, inputs, return_outputs=False, num_items_in_batch=None):
     "Negative log-likelihood per trained token of the whole step."
@@ -468,7 +487,7 @@ def compute_loss(self: SFTTrainer, model, inputs, return_outputs=False, num_item
     self.note(model, mask__all_masked=inputs["all_masked"], mask__no_end_marker=inputs["no_end"])
     return loss * self.per_process(num_items_in_batch)
 
-# %% ../../nbs/08_training/01_sft.ipynb #c086
+# %% ../../nbs/08_training/01_sft.ipynb #c090
 _OUTCOMES = "items sampled tokens failed cut failed_grades wrong right repeated kept items_kept".split()
 
 
@@ -483,7 +502,7 @@ def _outcome(item, completion, grade) -> str:
         return "failed_grades"
     return "right" if verdict.passed else "wrong"
 
-# %% ../../nbs/08_training/01_sft.ipynb #c089
+# %% ../../nbs/08_training/01_sft.ipynb #c093
 def rejection_sample(
     engine,  # engine with generate(prompts, n=, ...)
     items,  # items with .prompt and .id
