@@ -114,4 +114,4 @@ def test_how_this_project_reads(form, root):
     ]
     assert len(unseen) <= 2, f"exported cells without an output within two cells: {unseen}"
     lengths = [found[i].lines for found in cells.values() for i in form.exported(found)]
-    assert statistics.median(lengths) <= 17
+    assert statistics.median(lengths) <= 15

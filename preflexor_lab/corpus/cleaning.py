@@ -119,7 +119,7 @@ _BLOCKS = _HEADS | set(
 _SKIPPED = {"script", "style", "noscript", "template", "svg", "nav", "iframe", "object", "select", "button"}
 _VOID = set("area base br col embed hr img input link meta param source track wbr".split())
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c026
 def _caption(*candidates: str | None) -> str:
     "The first caption that says anything, as a line of its own."
     found = next((" ".join(c.split()) for c in candidates if c and html.unescape(c).strip()), "")
@@ -129,7 +129,7 @@ def _caption(*candidates: str | None) -> str:
 def _unescape(text: str) -> str:
     return re.sub(r"\\([^\w\s]|_)", r"\1", text)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c026
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c029
 class _Reader(HTMLParser):
     "Collects the readable text of a page."
 
@@ -176,7 +176,7 @@ class _Reader(HTMLParser):
         if not footnote:
             self.out.append(subscript(inside) if tag == "sub" else superscript(inside))
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c029
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c032
 @patch
 def handle_starttag(self: _Reader, tag, attrs):
     tag, attrs = tag.rpartition(":")[2], dict(attrs)
@@ -226,7 +226,7 @@ def handle_endtag(self: _Reader, tag):
     elif tag == "span" and self.titles and self.titles.pop():
         self.out.append("\n\n")
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c032
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c035
 def html_text(
     page: str,  # HTML, or text with HTML in it
     flow: bool = True,  # line breaks are white space, as in a page; False keeps them, as in Markdown
@@ -240,7 +240,7 @@ def html_text(
         page = re.sub(r"<(?![^<>]{0,5000}>)", "&lt;", page)  # signs, not tags
     return _Reader(flow).text(page)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c037
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c040
 _ATTRS = r'\{:(?:"[^"]{0,4000}"|[^"}\n]){0,300}\}'
 _IMAGE = re.compile(
     r'!\[((?:\\.|[^\]\\!]|!(?!\[)){0,40000})\]\(\s*[^\s)]{0,500}(?:\s+"((?:\\.|[^"\\]){0,4000})")?\s*\)(?:'
@@ -271,7 +271,7 @@ _RULES = [
     ]
 ]
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c040
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c043
 def _link(match: re.Match) -> str:
     "The text of a link; a cross-reference without text is named by what it points to."
     text, target = match[1], match[2] or ""
@@ -299,7 +299,7 @@ def markdown_text(
         text = pattern.sub(new, text)
     return title + html_text(_unescape(text), flow=False)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c044
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c047
 KINDS = ("md", "txt", "html", "pdf", "jsonl")
 _ODD = dict.fromkeys(
     [*range(9), 11, 12, *range(14, 32), 127, *range(0x80, 0xA0), 0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF]

@@ -173,7 +173,7 @@ def retrieve(
     found = self._search(query, min(k, len(self)))
     return [Node(n.id, n.text, float(score), n.source) for i, score in found for n in (self.nodes[i],)]
 
-
+# %% ../../nbs/03_corpus/03_index.ipynb #c019
 @patch
 def random_nodes(
     self: CorpusIndex,
@@ -183,7 +183,7 @@ def random_nodes(
     "Passages drawn without replacement: the same ones for the same seed and corpus."
     return random.Random(seed).sample(self.nodes, min(k, len(self)))
 
-# %% ../../nbs/03_corpus/03_index.ipynb #c019
+# %% ../../nbs/03_corpus/03_index.ipynb #c022
 def _bm25(nodes: Sequence[Node], folder: Path | None):
     "A BM25 search over nodes, kept in `folder` or read from there."
     import bm25s
@@ -210,7 +210,7 @@ def _bm25(nodes: Sequence[Node], folder: Path | None):
 
     return search
 
-# %% ../../nbs/03_corpus/03_index.ipynb #c022
+# %% ../../nbs/03_corpus/03_index.ipynb #c025
 @patch
 def subset(
     self: CorpusIndex,
@@ -222,7 +222,7 @@ def subset(
         raise ValueError("no passages in these documents; names are in .sources()")
     return CorpusIndex(nodes, _bm25(nodes, None), [p for p in self.problems if p.path in set(sources)])
 
-
+# %% ../../nbs/03_corpus/03_index.ipynb #c028
 @patch
 def split(
     self: CorpusIndex,
@@ -239,7 +239,7 @@ def split(
     held = set(rank[: min(len(sources) - 1, max(1, round(fraction * len(sources))))])
     return self.subset([s for s in sources if s not in held]), self.subset([s for s in sources if s in held])
 
-# %% ../../nbs/03_corpus/03_index.ipynb #c025
+# %% ../../nbs/03_corpus/03_index.ipynb #c031
 def _uuid(position: int) -> str:
     "A position as the only kind of name that some stores take."
     return str(uuid.UUID(int=position))
@@ -286,7 +286,7 @@ def _dense(nodes: Sequence[Node], folder: Path, model, store):
     search.close = getattr(getattr(vectors, "client", None), "close", lambda: None)
     return search
 
-# %% ../../nbs/03_corpus/03_index.ipynb #c029
+# %% ../../nbs/03_corpus/03_index.ipynb #c035
 _FORMAT = 1
 
 
@@ -310,7 +310,7 @@ def corpus_fingerprint(
                 total.update(b"unreadable")  # it is reported when the folder is loaded
     return total.hexdigest()
 
-# %% ../../nbs/03_corpus/03_index.ipynb #c032
+# %% ../../nbs/03_corpus/03_index.ipynb #c038
 def _refuse_foreign(place: Path) -> None:
     "An old index may be replaced; a folder that holds something else may not."
     if place.exists() and any(place.iterdir()) and not (place / "index.json").is_file():
@@ -343,7 +343,7 @@ def _write_index(place: Path, mark: str, nodes, problems, model, store) -> None:
         about = dict(fingerprint=mark, problems=[asdict(p) for p in problems])
         (part / "index.json").write_text(json.dumps(about, indent=1))
 
-# %% ../../nbs/03_corpus/03_index.ipynb #c035
+# %% ../../nbs/03_corpus/03_index.ipynb #c041
 def build_index(
     folder: str | Path,  # corpus
     persist_dir: str | Path | None = None,  # where the index is kept; None keeps it in memory

@@ -53,7 +53,7 @@ def best_against_random(
     order = _ranked(scores)
     return [(order[0], draw.choice(order[1:]))] if len(order) > 1 else []
 
-
+# %% ../../nbs/07_data/06_candidates.ipynb #c011
 @dataclass(frozen=True)
 class TopBottom:
     "The best `k` against the worst `k`, best with worst; raises ValueError when `k` is below 1."
@@ -69,7 +69,7 @@ class TopBottom:
         k = min(self.k, len(order) // 2)
         return list(zip(order[:k], order[::-1][:k]))
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c011
+# %% ../../nbs/07_data/06_candidates.ipynb #c014
 @dataclass(frozen=True)
 class Threshold:
     "Any candidate at or above the bar against any below it; a prompt without both gives no pair."
@@ -81,7 +81,7 @@ class Threshold:
         good, bad = [i for i in order if scores[i] >= self.bar], [i for i in order if scores[i] < self.bar]
         return [(draw.choice(good), draw.choice(bad))] if good and bad else []
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c014
+# %% ../../nbs/07_data/06_candidates.ipynb #c017
 @dataclass(frozen=True)
 class LengthControlled:
     "The shortest of the best tier against the longest of the worst (after arXiv:2407.19594, eq. 2)."
@@ -100,7 +100,7 @@ class LengthControlled:
         best, worst = ([i for i in order if abs(scores[i] - edge) <= self.rho * (high - low)] for edge in (high, low))
         return [(min(best, key=lambda i: lengths[i]), max(worst, key=lambda i: lengths[i]))]
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c018
+# %% ../../nbs/07_data/06_candidates.ipynb #c021
 STRATEGIES = dict(
     max_min=max_min,
     best_against_random=best_against_random,
@@ -134,7 +134,7 @@ def as_strategy(
 
     return published
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c022
+# %% ../../nbs/07_data/06_candidates.ipynb #c025
 @dataclass(frozen=True)
 class Judged:
     "One prompt with its candidates, their verdicts and the pairs that were chosen; `skipped` says why there is none."
@@ -170,7 +170,7 @@ class Judged:
             return "chosen"
         return "rejected" if any(b == k for _, b in self.pairs) else ""
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c025
+# %% ../../nbs/07_data/06_candidates.ipynb #c028
 _BOX = "border:1px solid rgba(128,128,128,.35);border-radius:.4rem;padding:.4rem .7rem;margin:.4rem 0"
 _COLORS = {"chosen": "#14825e", "rejected": "#c2502e", "": "rgba(128,128,128,.5)"}
 
@@ -201,7 +201,7 @@ def _repr_html_(self: Judged) -> str:
     skipped = f"<i>{escape_html('no pair: ' + self.skipped)}</i>" if self.skipped else ""
     return f'<div style="max-width:62rem;overflow-wrap:anywhere">{head}{rows}{skipped}</div>'
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c029
+# %% ../../nbs/07_data/06_candidates.ipynb #c032
 def judge_round(
     engine,  # asked for the candidates, in one call
     judge,  # scores them, in one call
@@ -236,7 +236,7 @@ def _unusable(completion, seen, keep_cut: bool) -> str:
         return "cut"
     return "repeated" if completion.text in seen else ""
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c032
+# %% ../../nbs/07_data/06_candidates.ipynb #c035
 def _any_reward(score: float) -> bool:
     return True
 
@@ -267,7 +267,7 @@ def choose_pairs(
     tie = all(scores[a] == scores[b] for a, b in picked)
     return replace(seen, pairs=(), skipped="tie" if tie else "not a valid pair of scores")
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c036
+# %% ../../nbs/07_data/06_candidates.ipynb #c039
 def _pair_of(seen: Judged, a: int, b: int) -> Pair:
     "Candidate `a` chosen, `b` rejected."
     scores, lengths, texts = [v.score for v in seen.verdicts], seen.lengths, seen.candidates
@@ -276,7 +276,7 @@ def _pair_of(seen: Judged, a: int, b: int) -> Pair:
     key = row_key("pair", text=f"{seen.id}\0{texts[a]}\0{texts[b]}")[:16]
     return Pair(text_of(seen.prompt), texts[a], texts[b], id=key, meta=meta)
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c039
+# %% ../../nbs/07_data/06_candidates.ipynb #c042
 class PairSet(Reported):
     "Pairs, with `judged` (everything that was seen) and `report` (counts, lengths, and why pairs are missing)."
 
@@ -315,7 +315,7 @@ def _report(pairs: list, judged: list, counts: Counter, wanted: int, n: int, pas
         log.warning("%s", out["missing"])
     return out
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c042
+# %% ../../nbs/07_data/06_candidates.ipynb #c045
 def make_pairs(
     engine,  # the model that is being trained, as an engine
     judge,  # see the judges' notebook
@@ -363,7 +363,7 @@ def _check_round(prompts: list, wanted: int, n: int, passes: int, temperature: f
     if temperature == 0:
         raise ValueError("temperature=0: all candidates of a prompt would be equal; sample above 0")
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c048
+# %% ../../nbs/07_data/06_candidates.ipynb #c051
 FEW_SHOT = "Come up with tasks for an assistant. Every task stands on its own.\n\n{examples}\n\nTask {next}:"
 
 
@@ -372,7 +372,7 @@ def _few_shot(template: str, shown: list[str]) -> str:
     examples = "\n\n".join(f"Task {k + 1}: {s.strip()}" for k, s in enumerate(shown))
     return template.format(examples=examples, next=len(shown) + 1)
 
-
+# %% ../../nbs/07_data/06_candidates.ipynb #c054
 def _words(text: str) -> frozenset:
     return frozenset(re.findall(r"\w+", text.lower()))
 
@@ -389,7 +389,7 @@ def _prompt_problem(completion, text: str, known: list[frozenset], similar: floa
         return "repeats another prompt"
     return accept(text)
 
-# %% ../../nbs/07_data/06_candidates.ipynb #c051
+# %% ../../nbs/07_data/06_candidates.ipynb #c057
 def few_shot_prompts(
     engine,  # the model that writes, as an engine
     seeds: Sequence[str],  # prompts to show

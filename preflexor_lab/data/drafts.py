@@ -99,7 +99,7 @@ def completion_text(
     "A completion in the one-line form of graded tasks."
     return join_sections(" " + thinking.strip(), " " + answer.strip())
 
-
+# %% ../../nbs/07_data/02_excerpts_and_drafts.ipynb #c023
 def draft_of(
     item: Item,  # with `gold` thinking
     excerpt: Excerpt | None = None,  # what it was asked about
@@ -112,7 +112,7 @@ def draft_of(
         return Draft(q, item.prompt, item=item, error="the item has no gold thinking")
     return Draft(q, item.prompt, completion_text(item.gold, item.answer), wrong, item)
 
-# %% ../../nbs/07_data/02_excerpts_and_drafts.ipynb #c024
+# %% ../../nbs/07_data/02_excerpts_and_drafts.ipynb #c027
 def _together(ledger):
     "One transaction, or nothing without a ledger."
     return nullcontext() if ledger is None else ledger.transaction()
@@ -129,7 +129,7 @@ def log_excerpts(
         rows = [LedgerRow("context", e.text, meta=dict(topic=e.topic, nodes=list(e.ids))) for e in excerpts]
         return [ledger.add(row) for row in rows]
 
-# %% ../../nbs/07_data/02_excerpts_and_drafts.ipynb #c027
+# %% ../../nbs/07_data/02_excerpts_and_drafts.ipynb #c030
 def log_draft(
     draft: Draft,  # as a rule-based teacher made it
     ledger,  # Ledger, or None

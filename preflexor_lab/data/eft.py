@@ -32,7 +32,7 @@ def _pair_wins(
                 out.append(0.5 if x is None or y is None or x == y else float(x > y))
     return out
 
-
+# %% ../../nbs/07_data/05_eft.ipynb #c008
 def _prompt_values(scores, labels, same_scale: bool) -> dict:
     "The values of one prompt; None for what it cannot say."
     wins, read = _pair_wins(scores, labels), [(s, y) for s, y in zip(scores, labels) if s is not None]
@@ -45,7 +45,7 @@ def _prompt_values(scores, labels, same_scale: bool) -> dict:
         valid=len(read) / len(labels) if labels else None,
     )
 
-# %% ../../nbs/07_data/05_eft.ipynb #c008
+# %% ../../nbs/07_data/05_eft.ipynb #c011
 def _spearman_interval(
     clusters: list,  # per prompt, (score, label) of each response that was read
     seed: int,  # of the resampling
@@ -64,7 +64,7 @@ def _spearman_interval(
     stats.sort()
     return value, stats[int(0.025 * len(stats))], stats[min(len(stats) - 1, int(0.975 * len(stats)))]
 
-# %% ../../nbs/07_data/05_eft.ipynb #c011
+# %% ../../nbs/07_data/05_eft.ipynb #c014
 def judge_quality(
     verdicts: Sequence[Sequence[Verdict]],  # one list per prompt
     labels: Sequence[Sequence[float]],  # the grade of each response, higher is better
@@ -108,7 +108,7 @@ def _metrics(scores, labels, items: list, same_scale: bool, seed: int, n_boot: i
     if n:
         yield "valid", n, (n_read / n, *wilson(n_read, n))
 
-# %% ../../nbs/07_data/05_eft.ipynb #c016
+# %% ../../nbs/07_data/05_eft.ipynb #c019
 def warn_collapse(
     counts: Counter,  # score -> how often
     what: str,  # whose scores
@@ -125,7 +125,7 @@ def warn_collapse(
     log.warning("%s have collapsed: %s; nothing can be learned from a score that never changes", what, figure)
     return True
 
-# %% ../../nbs/07_data/05_eft.ipynb #c019
+# %% ../../nbs/07_data/05_eft.ipynb #c022
 def take_turns(
     groups: Mapping,  # score -> examples
     n: int | None,  # examples wanted; None: until the rarest score has run out
@@ -145,7 +145,7 @@ def take_turns(
                 out.append(piles[score].pop())
     return out
 
-# %% ../../nbs/07_data/05_eft.ipynb #c024
+# %% ../../nbs/07_data/05_eft.ipynb #c027
 def eft_examples(
     prompts: Sequence,  # text or chat messages that were answered
     responses: Sequence[Sequence[str]],  # graded responses to each
@@ -193,7 +193,7 @@ def _judgement(config: RewardConfig, justification: str, score: float, ending: s
 def _by_score(counts: Counter) -> dict:
     return {f"{score:g}": n for score, n in sorted(counts.items())}
 
-# %% ../../nbs/07_data/05_eft.ipynb #c031
+# %% ../../nbs/07_data/05_eft.ipynb #c034
 def own_justifications(
     judge: ModelJudge,  # the model that will learn to judge
     prompts: Sequence,  # as in `eft_examples`

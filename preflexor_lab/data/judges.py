@@ -296,6 +296,13 @@ class ModelJudge:
         self.options |= dict(seed=seed, **gen)
 
 # %% ../../nbs/07_data/01_judges.ipynb #c040
+def _log_votes(ledger, keys: Sequence[str], votes: Sequence[tuple[float | None, str]]):
+    "One `grade` row per vote: its score, or the reason why it has none."
+    for key, (score, reason) in zip(keys, votes, strict=True):
+        text, params = "" if score is None else f"{score:g}", dict(purpose="judge")
+        ledger.add(LedgerRow("grade", text, parents=key, score=score, error=reason, params=params))
+
+# %% ../../nbs/07_data/01_judges.ipynb #c043
 @patch
 def verdicts(
     self: ModelJudge,
@@ -312,14 +319,7 @@ def verdicts(
                 _log_votes(self.engine.ledger, keys, row)
     return [Verdict(*zip(*row), tuple(c.text for c in out)) for row, out in zip(read, outs)]
 
-
-def _log_votes(ledger, keys: Sequence[str], votes: Sequence[tuple[float | None, str]]):
-    "One `grade` row per vote: its score, or the reason why it has none."
-    for key, (score, reason) in zip(keys, votes, strict=True):
-        text, params = "" if score is None else f"{score:g}", dict(purpose="judge")
-        ledger.add(LedgerRow("grade", text, parents=key, score=score, error=reason, params=params))
-
-# %% ../../nbs/07_data/01_judges.ipynb #c043
+# %% ../../nbs/07_data/01_judges.ipynb #c046
 @patch
 def __call__(
     self: ModelJudge,
@@ -336,7 +336,7 @@ def __call__(
     all_verdicts = iter([Verdict((self.config.low,), ("",), ("no answer",)) if b else next(voted) for b in blank])
     return [[next(all_verdicts) for _ in row] for row in responses]
 
-# %% ../../nbs/07_data/01_judges.ipynb #c049
+# %% ../../nbs/07_data/01_judges.ipynb #c052
 @dataclass(frozen=True)
 class PairwiseConfig(RewardConfig):
     "How a judge compares two responses: 1 = A is better, 0 = B, ½ = tie; raises as RewardConfig."
@@ -362,7 +362,7 @@ class PairwiseConfig(RewardConfig):
         asked = _asked(self, dict(prompt=prompt, response_a=_shown(self, a), response_b=_shown(self, b)))
         return [dict(role="user", content=asked)] if self.chat and isinstance(asked, str) else asked
 
-# %% ../../nbs/07_data/01_judges.ipynb #c052
+# %% ../../nbs/07_data/01_judges.ipynb #c055
 def position_bias(
     scores: dict,  # (prompt, first, second) -> 1 the first shown won, 0 the second, ½ a tie, None unreadable
 ) -> dict:  # first, flipped: shares, NaN when undefined; n: comparisons read
@@ -377,7 +377,7 @@ def position_bias(
     first_won_twice = [won == other for won, other in both_orders]
     return dict(first=share(list(decided.values())), flipped=share(first_won_twice), n=len(read))
 
-# %% ../../nbs/07_data/01_judges.ipynb #c055
+# %% ../../nbs/07_data/01_judges.ipynb #c058
 class PairwiseJudge(ModelJudge):
     "An engine that compares two responses; every pair in both orders, all of them in one engine call."
 
@@ -418,7 +418,7 @@ def _won(found: dict, j: int, a: int, n: int) -> Verdict:
         texts += shown_first.texts + shown_second.texts
     return Verdict(votes, reasons, texts)
 
-# %% ../../nbs/07_data/01_judges.ipynb #c061
+# %% ../../nbs/07_data/01_judges.ipynb #c064
 class RewardModelJudge:
     "A sequence classifier with one label; its output on prompt and response is the score."
 
@@ -448,7 +448,7 @@ class RewardModelJudge:
         self.model, self.tokenizer, self.pad = model.eval(), tokenizer, pad
         self.batch_size, self.max_length = batch_size, max_length
 
-# %% ../../nbs/07_data/01_judges.ipynb #c064
+# %% ../../nbs/07_data/01_judges.ipynb #c067
 @patch
 def ids(
     self: RewardModelJudge,
@@ -462,7 +462,7 @@ def ids(
         text = self.tokenizer.apply_chat_template([*prompt, dict(role="assistant", content=response)], tokenize=False)
     return self.tokenizer(text, add_special_tokens=isinstance(prompt, str))["input_ids"][-self.max_length :]
 
-
+# %% ../../nbs/07_data/01_judges.ipynb #c070
 @patch
 def _scores(
     self: RewardModelJudge,
@@ -475,7 +475,7 @@ def _scores(
     with torch.no_grad():
         return self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
 
-# %% ../../nbs/07_data/01_judges.ipynb #c067
+# %% ../../nbs/07_data/01_judges.ipynb #c073
 @patch
 def __call__(  # noqa: F811
     self: RewardModelJudge,
@@ -498,7 +498,7 @@ def _number_verdict(x: float, said: str) -> Verdict:
     "One vote, invalid when it is not finite."
     return Verdict((x,), ("",)) if math.isfinite(x) else Verdict((None,), (f"{said} {x}",))
 
-# %% ../../nbs/07_data/01_judges.ipynb #c071
+# %% ../../nbs/07_data/01_judges.ipynb #c077
 class FunctionJudge:
     "Any callable (prompt, response) or (prompt, response, item) that returns a number, a Certificate or None."
 
@@ -531,7 +531,7 @@ class FunctionJudge:
         rows = zip(prompts, responses, items, strict=True)
         return [[self.vote(prompt, r, item) for r in row] for prompt, row, item in rows]
 
-# %% ../../nbs/07_data/01_judges.ipynb #c074
+# %% ../../nbs/07_data/01_judges.ipynb #c080
 class RandomJudge:
     "Scores drawn from a seed: the floor that every judge must beat."
 
@@ -550,7 +550,7 @@ class RandomJudge:
         rows = zip(prompts, responses, strict=True)
         return [[Verdict((draw(prompt, k, r),), ("",)) for k, r in enumerate(row)] for prompt, row in rows]
 
-# %% ../../nbs/07_data/01_judges.ipynb #c077
+# %% ../../nbs/07_data/01_judges.ipynb #c083
 def as_judge(
     what,  # a judge, an engine, a function, or a pair (reward model, tokenizer)
     config: RewardConfig = RewardConfig(),  # for engines: how they are asked
@@ -580,7 +580,7 @@ def as_judge(
         f"{name} cannot judge: pass an engine, a function (prompt, response) -> number, or (reward model, tokenizer)"
     )
 
-# %% ../../nbs/07_data/01_judges.ipynb #c081
+# %% ../../nbs/07_data/01_judges.ipynb #c087
 class Judge:
     "Tool and grader: an engine reads the response and votes; `grade_batch` judges many responses in one engine call."
 
@@ -606,7 +606,7 @@ class Judge:
         reason = f"votes {', '.join(f'{v:g}' for v in valid)} of {config.high:g}"
         return Certificate(score, score >= self.bar, reason=reason + (f", {invalid} invalid" if invalid else ""))
 
-# %% ../../nbs/07_data/01_judges.ipynb #c084
+# %% ../../nbs/07_data/01_judges.ipynb #c090
 @patch
 def grade_batch(
     self: Judge,
@@ -622,7 +622,7 @@ def grade(self: Judge, item, response: str) -> Certificate:
     "Certificate of one response."
     return self.grade_batch([item], [response])[0]
 
-
+# %% ../../nbs/07_data/01_judges.ipynb #c093
 @patch
 def __call__(  # noqa: F811
     self: Judge,

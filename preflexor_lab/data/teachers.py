@@ -249,7 +249,7 @@ _POINTS_BACK = re.compile(
     re.I,
 )
 
-
+# %% ../../nbs/07_data/03_teachers.ipynb #c030
 def rejection_reason(
     completion: Completion,  # a teacher's completion
     question: bool = False,  # must it be a question that stands on its own?
@@ -266,7 +266,7 @@ def rejection_reason(
         return "question refers to its context"
     return ""
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c031
+# %% ../../nbs/07_data/03_teachers.ipynb #c034
 class LLMTeacher:
     "PRefLexOR's recipe with any engine: question, enriched context, a section per category, (critique), answer."
 
@@ -303,7 +303,7 @@ class LLMTeacher:
         "The engine's, in the ledger's rows."
         return self.engine.engine_id
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c034
+# %% ../../nbs/07_data/03_teachers.ipynb #c037
 @dataclass
 class _Work:
     "A draft in the making."
@@ -335,7 +335,7 @@ def _engine_for(engine, kind: str, ledger):
         return engine.of(kind)
     return engine if ledger is None else CachedEngine(engine, ledger, kind)
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c037
+# %% ../../nbs/07_data/03_teachers.ipynb #c040
 @patch
 def _ask(
     self: LLMTeacher,
@@ -368,7 +368,7 @@ def _ask(
             results[-1].append(_Part("" if reason else plain(c.text), reason, key, notes))
     return results
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c040
+# %% ../../nbs/07_data/03_teachers.ipynb #c043
 @patch
 def _questions(self: LLMTeacher, works: list, n_questions: int, seed: int, ledger) -> list:
     "One work per question, with the passages that the question itself finds."
@@ -384,7 +384,7 @@ def _questions(self: LLMTeacher, works: list, n_questions: int, seed: int, ledge
             w.context = "\n\n".join([w.context, *more])
     return out
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c043
+# %% ../../nbs/07_data/03_teachers.ipynb #c046
 @patch
 def _sections(self: LLMTeacher, works: list, seed: int, ledger):
     "One engine call for all categories, and the background, of all questions."
@@ -412,7 +412,7 @@ def _sections(self: LLMTeacher, works: list, seed: int, ledger):
         if not written:
             w.error = reasons[0]
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c046
+# %% ../../nbs/07_data/03_teachers.ipynb #c049
 @patch
 def _write(self: LLMTeacher, kind: str, attribute: str, prompt: str, works: list, seed: int, ledger):
     "One part of every draft that is alive, in one engine call."
@@ -428,7 +428,7 @@ def _write(self: LLMTeacher, kind: str, attribute: str, prompt: str, works: list
         if part.key:
             w.keys += (part.key,)
 
-# %% ../../nbs/07_data/03_teachers.ipynb #c049
+# %% ../../nbs/07_data/03_teachers.ipynb #c052
 @patch
 def _draft(self: LLMTeacher, w: _Work) -> Draft:
     "The finished draft, or the failed one with its reason."

@@ -170,7 +170,7 @@ def ends_with(
     "Whether the sampled ids end in a stop sequence, which the engine cuts off the text."
     return self.tokenizer.decode(rollout.ids[-8 - len(stop) :]).endswith(stop)
 
-
+# %% ../../nbs/10_methods/04_latro.ipynb #c039
 @patch
 def score(self: LaTROTrainer, groups: list[list[Rollout]]) -> None:
     "Set `finished`; the score is 0. Raises ValueError when no rationale contains a stop sequence for a long time."
@@ -187,7 +187,7 @@ def score(self: LaTROTrainer, groups: list[list[Rollout]]) -> None:
             f" response_length={self.policy_args.response_length}, or teach the model the form first"
         )
 
-# %% ../../nbs/10_methods/04_latro.ipynb #c040
+# %% ../../nbs/10_methods/04_latro.ipynb #c043
 @patch
 def layout(self: LaTROTrainer, groups: list[list[Rollout]]):
     "Prompt ids, and behind each of them its rationales with the answer."
@@ -204,7 +204,7 @@ def answer_mask(
     answer[:, 0] = 0  # the prompt's last token
     return answer
 
-# %% ../../nbs/10_methods/04_latro.ipynb #c044
+# %% ../../nbs/10_methods/04_latro.ipynb #c047
 @patch
 def objective(
     self: LaTROTrainer,
@@ -232,7 +232,7 @@ def objective(
     }
     return losses, values
 
-# %% ../../nbs/10_methods/04_latro.ipynb #c052
+# %% ../../nbs/10_methods/04_latro.ipynb #c055
 @patch
 def verdict(
     self: LaTROTrainer,
@@ -244,7 +244,7 @@ def verdict(
     passed = float(got.passed if isinstance(got, Certificate) else bool(got))
     return passed, passed
 
-
+# %% ../../nbs/10_methods/04_latro.ipynb #c058
 @patch
 def keep(
     self: LaTROTrainer,
@@ -255,7 +255,7 @@ def keep(
     super(LaTROTrainer, self).keep(group, most)
     self.samples[-1]["answer"] = group[0].row["responses"]
 
-# %% ../../nbs/10_methods/04_latro.ipynb #c061
+# %% ../../nbs/10_methods/04_latro.ipynb #c067
 def _card(row: dict, top: float) -> str:
     "One rationale as HTML; `top` is the largest advantage in size."
     rgb, alpha = "20,150,110" if row["advantage"] > 0 else "215,90,45", 0.25 + 0.75 * abs(row["advantage"]) / top
@@ -267,7 +267,7 @@ def _card(row: dict, top: float) -> str:
     text = f'<div style="{mono}">{escape_html(row["text"])}</div>'
     return f'<div style="{style}"><small>{escape_html(head)}</small>{text}</div>'
 
-
+# %% ../../nbs/10_methods/04_latro.ipynb #c070
 @dataclass(frozen=True)
 class Rationales:
     "K rationales of one question with what they are worth; renders itself in a notebook."
@@ -283,7 +283,7 @@ class Rationales:
         cards = "".join(_card(r, top) for r in self.rows)
         return f'<div style="max-width:62rem;overflow-wrap:anywhere">{head}{cards}</div>'
 
-# %% ../../nbs/10_methods/04_latro.ipynb #c065
+# %% ../../nbs/10_methods/04_latro.ipynb #c074
 @patch
 def _explain_group(self: LaTROTrainer, group: list[Rollout]) -> Rationales:
     "What the sampled rationales of one question are worth."

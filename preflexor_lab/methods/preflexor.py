@@ -158,7 +158,7 @@ _REFUSED = {
     "trial": "search over settings outside the trainer",
 }
 
-
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c030
 def _refuse(given: dict) -> None:
     "Raise for published arguments without an equal here, and for unknown ones."
     for name, value in given.items():
@@ -167,7 +167,7 @@ def _refuse(given: dict) -> None:
         if value is not None:
             raise ValueError(f"{name} has no equal here: {_REFUSED[name]}")
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c030
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c033
 _SWITCHES = dict(
     mask_thinking_tokens=False,
     thinking_token_mask_percentage=1.0,
@@ -178,7 +178,7 @@ _SWITCHES = dict(
     skip_thinking_for_rejected=True,
 )
 
-
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c036
 def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
     "The policy that was given, or the one that the switches mean (in the order above); raises ValueError on both."
     switches = dict(zip(_SWITCHES, values, strict=True))
@@ -187,7 +187,7 @@ def _policy_of(policy: MaskPolicy | None, *values) -> MaskPolicy:
         raise ValueError(f"policy= and {changed[0]}= both choose the masks: give one of them")
     return MaskPolicy(**switches) if policy is None else policy
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c033
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c039
 def _one_tokenizer(tokenizer, processing_class):
     "The tokenizer under either of its two names."
     if tokenizer is None and processing_class is None:
@@ -196,14 +196,14 @@ def _one_tokenizer(tokenizer, processing_class):
         raise ValueError("tokenizer and processing_class differ; give one of them")
     return processing_class if tokenizer is None else tokenizer
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c036
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c042
 def _check_topics(topics) -> None:
     number = isinstance(topics, int) and topics > 0
     names = isinstance(topics, list) and topics and all(isinstance(t, str) for t in topics)
     if topics is not None and not number and not names:
         raise ValueError(f"topics must be a list of names or a positive number of random contexts, got {topics!r:.60}")
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c039
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c045
 def _check_reference(loop) -> None:
     "Raise ValueError where the reference cannot be what was asked for."
     phase_two = issubclass(loop._round_class, DPOTrainer)
@@ -214,7 +214,7 @@ def _check_reference(loop) -> None:
     if loop.reference == "round" and loop.ref_model is not None:
         raise ValueError("reference='round' asks the model itself when a round begins: leave ref_model out")
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c042
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c048
 def _check_loop(loop) -> None:
     "Raise ValueError for arguments of an `ActiveTrainer` that cannot be meant."
     if loop.train_dataset is None and loop.generate_dataset is None:
@@ -229,7 +229,7 @@ def _check_loop(loop) -> None:
         )
     _check_reference(loop)
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c045
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c051
 class ActiveTrainer:
     "Generate, train, generate again; raises ValueError on missing or contradicting arguments."
 
@@ -290,7 +290,7 @@ class ActiveTrainer:
         _check_loop(self)
         self._begin(resume)
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c048
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c054
 @patch
 def _begin(self: ActiveTrainer, resume) -> None:
     "The reference, the length of the run, and the first pairs."
@@ -311,7 +311,7 @@ def _begin(self: ActiveTrainer, resume) -> None:
         self.progress.log_history.append(entry)
     self.concatenated_train_dataset = self.train_dataset
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c051
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c057
 @patch
 def _generate(self: ActiveTrainer):
     "Call the user's `generate_dataset` with the model in eval mode."
@@ -333,7 +333,7 @@ def _generate(self: ActiveTrainer):
     finally:
         self.model.train(training)
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c055
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c061
 @patch
 def _once(self: ActiveTrainer, make: Callable, folder: Path):
     "Run `make` in one process only; the others load what it saved, within `ddp_timeout`."
@@ -348,7 +348,7 @@ def _once(self: ActiveTrainer, make: Callable, folder: Path):
     state.wait_for_everyone()
     return load_from_disk(str(folder))
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c058
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c064
 @patch
 def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     "Apply the grader, or say that nothing can."
@@ -362,7 +362,7 @@ def _only_wrong(self: ActiveTrainer, dataset) -> tuple:
     )
     return dataset, {}
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c061
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c067
 @patch
 def _new_data(self: ActiveTrainer) -> tuple:
     "Generate and filter; returns (dataset, log entry), raises NothingToLearn when no pair is left."
@@ -388,7 +388,7 @@ def _new_data(self: ActiveTrainer) -> tuple:
         )
     return dataset, entry
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c065
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c071
 @patch(as_prop=True)
 def _saves(self: ActiveTrainer) -> bool:
     "Whether the ends of rounds are saved."
@@ -400,7 +400,7 @@ def _saves_steps(self: ActiveTrainer) -> bool:
     "Whether the middle of a round is saved too."
     return _name(self.args.save_strategy) == "steps"
 
-
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c074
 @patch(as_prop=True)
 def rounds_dir(self: ActiveTrainer) -> Path:
     "Where finished rounds are saved."
@@ -414,7 +414,7 @@ def main(self: ActiveTrainer) -> bool:
 
     return PartialState().is_main_process
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c068
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c077
 @patch
 def _unfinished(self: ActiveTrainer) -> Path:
     "The folder of this round's own checkpoints; those of other pairs are removed."
@@ -427,14 +427,14 @@ def _unfinished(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return folder
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c071
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c080
 def _steps_of(trainer) -> int:
     "Optimizer steps of `num_train_epochs` passes over a trainer's own data."
     args = trainer.args
     batches = math.ceil(len(trainer.train_dataset) / (args.train_batch_size * args.world_size))
     return max(1, math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps)))
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c074
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c083
 @patch
 def _new_round(self: ActiveTrainer, n_steps: int | None):
     "The trainer of the next round."
@@ -474,7 +474,7 @@ def _new_round(self: ActiveTrainer, n_steps: int | None):
     trainer.remove_callback(PrinterCallback)  # it prints every entry of the log, which `metrics.jsonl` holds
     return trainer
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c078
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c087
 @patch
 def _carry(self: ActiveTrainer, past: _Carried) -> None:
     "Keep what the next round needs."
@@ -482,17 +482,12 @@ def _carry(self: ActiveTrainer, past: _Carried) -> None:
     keeps = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     if not keeps and past.round == 0:
         _log.warning("the optimizer's state restarts every round under FSDP and DeepSpeed")
-    self.progress = _Carried(
-        past.round + 1,
-        trainer.state.global_step,
-        list(trainer.state.log_history),
-        trainer.optimizer.state_dict() if keeps else None,
-        trainer.lr_scheduler.state_dict() if keeps else None,
-        past.horizon,
-    )
+    kept = (trainer.optimizer.state_dict(), trainer.lr_scheduler.state_dict()) if keeps else (None, None)
+    step, history = trainer.state.global_step, list(trainer.state.log_history)
+    self.progress = _Carried(past.round + 1, step, history, *kept, past.horizon)
     self.updated = self.resumed = False
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c081
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c090
 @patch
 def _write_metrics(self: ActiveTrainer) -> None:
     "Replace `metrics.jsonl`: the history is short, and a rewritten file has no line twice after a resume."
@@ -501,7 +496,7 @@ def _write_metrics(self: ActiveTrainer) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in self.progress.log_history))
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c084
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c093
 @patch
 def train(
     self: ActiveTrainer,
@@ -533,7 +528,7 @@ def train(
         self.push_round()
     return self.trainer.output
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c088
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c097
 @patch
 def update_dataset(self: ActiveTrainer) -> None:
     "Generate the next round's pairs with the weights as they are now; raises NothingToLearn when none is left."
@@ -549,7 +544,7 @@ def update_dataset(self: ActiveTrainer) -> None:
         with replacing(folder / "next") as part:
             self._fill_data(part)
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c091
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c100
 @patch
 def run(
     self: ActiveTrainer,
@@ -572,7 +567,7 @@ def run(
                 break
     return self.progress.log_history
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c094
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c103
 @patch(as_prop=True)
 def log_history(self: ActiveTrainer) -> list[dict]:
     "Every log entry of every round, with continuous steps."
@@ -588,7 +583,7 @@ def state(self: ActiveTrainer):
         return self.trainer.state
     return TrainerState(global_step=self.progress.step, log_history=list(self.log_history))
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c097
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c106
 @patch
 def round_log(
     self: ActiveTrainer,
@@ -602,7 +597,7 @@ def round_log(
         if entry["round"] == number and "train_runtime" not in entry and "data/pairs" not in entry
     ]
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c101
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c110
 @patch
 def save_model(
     self: ActiveTrainer,
@@ -618,7 +613,7 @@ def save_model(
     if self.main:
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, with the hub's token in it
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c104
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c113
 @contextmanager
 def _without_bars():
     "A run has one progress bar, and `datasets` is not it."
@@ -632,7 +627,7 @@ def _without_bars():
         if shown:
             datasets.enable_progress_bars()
 
-
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c116
 @patch
 def _fill_data(self: ActiveTrainer, folder: Path) -> None:
     "The pairs and the state of the loop."
@@ -643,7 +638,7 @@ def _fill_data(self: ActiveTrainer, folder: Path) -> None:
     state = dict(round=now.round, step=now.step, updated=self.updated, log_history=now.log_history)
     (folder / "loop.json").write_text(json.dumps(state))
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c107
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c119
 @patch
 def save_state(self: ActiveTrainer) -> Path:
     "Save the round just trained: weights, optimizer, schedule, data, logs."
@@ -665,7 +660,7 @@ def save_state(self: ActiveTrainer) -> Path:
             shutil.rmtree(old)
     return path
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c110
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c122
 @patch
 def resume(
     self: ActiveTrainer,
@@ -695,7 +690,7 @@ def resume(
     self.updated, self.trainer, self.resumed = state["updated"], None, True
     return True
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c113
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c125
 @patch
 def evaluate(
     self: ActiveTrainer,
@@ -707,7 +702,7 @@ def evaluate(
     trainer = self.trainer if self.trainer is not None else self._new_round(self.n_steps)
     return trainer.evaluate(eval_dataset)
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c116
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c128
 @patch
 def push_round(
     self: ActiveTrainer,
@@ -737,19 +732,19 @@ def push_round(
             commit_message=message,
         )
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c121
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c133
 class PRefLexORORPOTrainer(ActiveTrainer):
     "Phase I, structured thought integration: the loop around ORPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _ORPORound, ORPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c127
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c139
 class PRefLexORDPOTrainer(ActiveTrainer):
     "Phase II, independent reasoning development: the loop around EXO or DPO; arguments are those of `ActiveTrainer`."
 
     _round_class, _config_class = _DPORound, DPOConfig
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c145
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c157
 def pair_generator(
     teacher,  # OracleTeacher, ClozeTeacher or LLMTeacher
     grade=None,  # (item, response) → Certificate; None: the teacher's
@@ -796,7 +791,7 @@ def pair_generator(
 
     return generate_dataset
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c149
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c161
 def get_nodes_for_topic(
     index,  # CorpusIndex, or an index of llama-index
     topic: str,  # what to look for
@@ -809,7 +804,7 @@ def get_nodes_for_topic(
         nodes = index.retrieve(topic, number_nodes_to_get)
     return nodes, " ".join(node.text for node in nodes)
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c152
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c164
 _ANSWER_PROMPT = """Context:
 
 {context}
@@ -834,7 +829,7 @@ def get_answer(
         raise ValueError(f"no answer: {done.error}")
     return done.text.strip()
 
-# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c156
+# %% ../../nbs/10_methods/00_preflexor_active_loop.ipynb #c168
 def plot_training_logs(
     log_history: list[dict],  # of any trainer
     keys_to_plot: list[str] | None = None,  # metrics; None: losses, rewards and learning rate

@@ -307,7 +307,7 @@ def _asked_critiques(loop: _Loop, runs: list[_Run], kw: dict) -> None:
     for run, c in _call(loop.critic, runs, prompts, "critique", **kw | stop):
         run.critique = split_reflection(c.text, form.markers)[0] if single else reply_text(c.text, form.markers)
 
-
+# %% ../../nbs/10_methods/01_reflect.ipynb #c054
 def _given_critiques(loop: _Loop, runs: list[_Run], number: int) -> None:
     "Critiques that a function gives."
     for run in runs:
@@ -317,7 +317,7 @@ def _given_critiques(loop: _Loop, runs: list[_Run], number: int) -> None:
         else:
             run.critique = text
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c054
+# %% ../../nbs/10_methods/01_reflect.ipynb #c057
 def _critique(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
     "Give every run its critique; returns the runs that still have something to improve."
     if callable(loop.source):
@@ -332,7 +332,7 @@ def _critique(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
             run.stop(f"accepted in round {number}")
     return [r for r in runs if r.active]
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c057
+# %% ../../nbs/10_methods/01_reflect.ipynb #c060
 def _chat_round(loop: _Loop, runs: list[_Run], number: int) -> None:
     "Critique → improved thinking → an answer that continues from it."
     form, (ask_kw, kw) = loop.form, loop.at(number)
@@ -348,7 +348,7 @@ def _chat_round(loop: _Loop, runs: list[_Run], number: int) -> None:
         run.close()
         _read(run, c, c.text, form.markers, given, loop.source == "section")
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c060
+# %% ../../nbs/10_methods/01_reflect.ipynb #c063
 def _reflect_prompt(form: ReflectFormat, run: _Run) -> str:
     "Question and attempt, open at the reflect marker."
     return form.critique(run.question, run.thinking, run.answer, run.attempt)
@@ -361,7 +361,7 @@ def _corrected(form: ReflectFormat, run: _Run, completion: Completion, text: str
     _read(run, completion, text, form.markers)
     run.notes += notes
 
-
+# %% ../../nbs/10_methods/01_reflect.ipynb #c066
 def _whole_round(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
     "Critique, thinking and answer in one completion; returns the runs whose completion ended after the critique."
     form, left = loop.form, []
@@ -376,7 +376,7 @@ def _whole_round(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
             left.append(run)
     return left
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c063
+# %% ../../nbs/10_methods/01_reflect.ipynb #c069
 def _single_round(loop: _Loop, runs: list[_Run], number: int) -> None:
     "Critique, corrected thinking and answer after the reflect marker, in one completion or in two parts."
     form, whole = loop.form, loop.critic_does_all
@@ -389,7 +389,7 @@ def _single_round(loop: _Loop, runs: list[_Run], number: int) -> None:
         else:
             run.stop(f"no correction after the critique in round {number}")
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c066
+# %% ../../nbs/10_methods/01_reflect.ipynb #c072
 def _integrate(engine, form: ReflectFormat, runs: list[_Run], kw: dict) -> None:
     "Write one answer out of all answers of each run into `improved`, which is free by then."
     able = [r for r in runs if any(x.answer for x in r.rounds)]
@@ -399,7 +399,7 @@ def _integrate(engine, form: ReflectFormat, runs: list[_Run], kw: dict) -> None:
         if not run.improved:
             run.remarks.append("the integrator returned nothing: the last answer is kept")
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c069
+# %% ../../nbs/10_methods/01_reflect.ipynb #c075
 def _trace(run: _Run) -> Trace:
     "A finished run as a record; the last answer that is not empty is kept, unless all were integrated."
     last = next((r.answer for r in reversed(run.rounds) if r.answer), "")
@@ -430,7 +430,7 @@ def _run_loop(loop: _Loop, questions: list[str], rounds: int, integrator=None) -
         _integrate(integrator, form, runs, loop.improve_kw)
     return runs
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c072
+# %% ../../nbs/10_methods/01_reflect.ipynb #c078
 def reflect(
     engine,  # the reasoner: answers
     questions: list[str],  # one text per question
@@ -460,7 +460,7 @@ def reflect(
     runs = _run_loop(loop, questions, rounds, critic if integrate else None)
     return [_trace(run) for run in runs]
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c086
+# %% ../../nbs/10_methods/01_reflect.ipynb #c092
 def _first_answers(questions: list[str], like: list[Trace] | None) -> list[_Run]:
     "Runs that begin with the first answers of some traces, or with none."
     if like is not None and [t.question for t in like] != list(questions):
@@ -504,7 +504,7 @@ def resample(
         run.close()
     return [_trace(run) for run in runs]
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c090
+# %% ../../nbs/10_methods/01_reflect.ipynb #c096
 def blank_critiques(
     traces: list[Trace],  # what `reflect` returned with a real critic
     filler: str = " .",  # repeated; one token long in the model's vocabulary
@@ -517,12 +517,11 @@ def blank_critiques(
 
     def blank(question: str, number: int, thinking: str, answer: str) -> str | None:
         rounds = known[question].rounds
-        revised = number < len(rounds)
-        return (filler * count(rounds[number - 1].critique)).strip() if revised else None
+        return (filler * count(rounds[number - 1].critique)).strip() if number < len(rounds) else None
 
     return blank
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c094
+# %% ../../nbs/10_methods/01_reflect.ipynb #c100
 def response_at(
     trace: Trace,  # from `reflect` or `resample`
     number: int = -1,  # after this round (0 = first answer); beyond the last, the last
@@ -533,7 +532,7 @@ def response_at(
     kept = next((r for r in reversed(rounds) if r.answer), rounds[0])
     return join_sections(kept.thinking, kept.answer, markers=markers)
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c098
+# %% ../../nbs/10_methods/01_reflect.ipynb #c104
 def trace_text(
     trace: Trace,  # from `reflect` or `resample`
 ) -> str:  # one line per section
@@ -545,7 +544,7 @@ def trace_text(
     rows += [("integrated" if trace.integrated else "final", trace.final), *(("note", n) for n in trace.notes)]
     return "\n".join(f"{title:>12} | {text.strip()}" for title, text in rows)
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c102
+# %% ../../nbs/10_methods/01_reflect.ipynb #c108
 class RecursiveResponse(tuple):
     "(last output, outputs of all rounds, integrated answer), with the whole `Trace` as `.trace`."
 
@@ -554,7 +553,7 @@ class RecursiveResponse(tuple):
         self.trace = trace
         return self
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c105
+# %% ../../nbs/10_methods/01_reflect.ipynb #c111
 def _as_engine(model, tokenizer):
     "A model and its tokenizer as a local engine; an engine stays what it is."
     if hasattr(model, "generate") and hasattr(model, "engine_id"):
@@ -565,7 +564,7 @@ def _as_engine(model, tokenizer):
         )
     return LocalEngine(model, tokenizer)
 
-
+# %% ../../nbs/10_methods/01_reflect.ipynb #c114
 def _recursive(
     reasoner, critic, form: ChatFormat, source: str, temperatures: tuple, kw: dict, question: str, N: int, show: bool
 ) -> RecursiveResponse:
@@ -579,7 +578,7 @@ def _recursive(
     outputs = [r.answer for r in run.rounds] if source == "critic" else run.texts
     return RecursiveResponse(outputs[-1], list(outputs), run.improved, trace)
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c108
+# %% ../../nbs/10_methods/01_reflect.ipynb #c117
 def recursive_response_from_thinking(
     model,  # the reasoner: a model or an engine
     tokenizer,  # its tokenizer; None beside an engine
@@ -605,7 +604,7 @@ def recursive_response_from_thinking(
     temperatures, kw = (temperature, temperature_improvement), dict(max_new_tokens=max_new_tokens, seed=seed)
     return _recursive(reasoner, critic, form, "critic", temperatures, kw, question, N, verbatim)
 
-# %% ../../nbs/10_methods/01_reflect.ipynb #c112
+# %% ../../nbs/10_methods/01_reflect.ipynb #c121
 def recursive_response(
     model,  # the reasoner: a model or an engine
     tokenizer,  # its tokenizer; None beside an engine

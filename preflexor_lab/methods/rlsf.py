@@ -40,7 +40,7 @@ _PPO_DEFAULTS = {
     "target_kl": None,
 }
 
-
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c009
 def _fill_ppo_options(config):
     "Set PPO's defaults; raises ValueError for an option of PPO that is given with REINFORCE."
     for name, default in _PPO_DEFAULTS.items():
@@ -50,7 +50,7 @@ def _fill_ppo_options(config):
         if config.algorithm == "ppo" and given is None:
             setattr(config, name, default)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c009
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c012
 _PPO_RANGES = {
     "num_ppo_epochs": (1, math.inf),
     "lam": (0, 1),
@@ -59,7 +59,7 @@ _PPO_RANGES = {
     "vf_coef": (0, math.inf),
 }
 
-
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c015
 def _check_rlsf_ranges(config):
     "Raise ValueError for a value out of its range."
     if not 0 < config.gamma <= 1:
@@ -74,7 +74,7 @@ def _check_rlsf_ranges(config):
     if config.target_kl is not None and not config.target_kl > 0:
         raise ValueError(f"target_kl must be above 0, got {config.target_kl}")
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c012
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c018
 def _check_save_steps(config):
     "Raise ValueError when a checkpoint would fall between the updates of one batch."
     strategy = str(getattr(config.save_strategy, "value", config.save_strategy))
@@ -84,7 +84,7 @@ def _check_save_steps(config):
             " a checkpoint between the updates of one batch would lose its samples"
         )
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c015
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c021
 @dataclass
 class RLSFConfig(PolicyConfig):
     """Options of RLSF (2405.16661); those of PPO alone are None for their defaults.
@@ -126,7 +126,7 @@ class RLSFConfig(PolicyConfig):
         "Updates on the samples of one batch."
         return self.num_ppo_epochs if self.algorithm == "ppo" else 1
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c021
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c027
 def _tool_item(
     row: dict,  # of the dataset
 ):  # what a tool is given beside prompt and response
@@ -135,7 +135,7 @@ def _tool_item(
         return row["item"]
     return SimpleNamespace(**{k: v for k, v in row.items() if k not in ("prompt_ids", "item")})
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c025
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c031
 @dataclass
 class CertifiedRollout(Rollout):
     "A sample of a prompt with the tool's certificate."
@@ -143,7 +143,7 @@ class CertifiedRollout(Rollout):
     certificate: Certificate | None = None  # None: not judged
     offsets: list | None = None  # (start, end) in characters of each token; None: not needed, or not known
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c028
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c034
 class _ValueHeadCallback(TrainerCallback):
     "Keeps the value head in step with the model, and checkpoints between batches."
 
@@ -175,7 +175,7 @@ class _ValueHeadCallback(TrainerCallback):
         weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.value_head.state_dict().items()}
         save_file(weights, Path(args.output_dir) / f"checkpoint-{state.global_step}" / "value_head.safetensors")
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c031
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c037
 class RLSFTrainer(PolicyTrainer):
     """PPO or REINFORCE on certificates (RLSF, 2405.16661).
 
@@ -209,7 +209,7 @@ class RLSFTrainer(PolicyTrainer):
             self.value_head = ValueHead(width).to(self.args.device)
         self.add_callback(_ValueHeadCallback(self))
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c035
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c041
 @patch
 def get_train_dataloader(self: RLSFTrainer):
     "Prompts of each step, once for each update on them."
@@ -222,7 +222,7 @@ def get_train_dataloader(self: RLSFTrainer):
 
     return self._get_dataloader(self.train_dataset, "Training", size, sampler_fn=sampler, is_training=True)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c038
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c044
 @patch
 def create_optimizer(self: RLSFTrainer, *args, **kwargs):
     "The optimizer of the model, with the value head as one more group."
@@ -239,14 +239,14 @@ def _load_from_checkpoint(self: RLSFTrainer, resume_from_checkpoint, model=None)
     if self.value_head is not None:
         self.value_head.load_state_dict(load_file(Path(resume_from_checkpoint) / "value_head.safetensors"))
 
-
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c047
 @patch
 def training_step(self: RLSFTrainer, model, inputs, num_items_in_batch=None):
     if self.skip_updates:
         return torch.zeros((), device=self.args.device)
     return super(RLSFTrainer, self).training_step(model, inputs, num_items_in_batch)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c041
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c050
 @patch
 def run_tool(
     self: RLSFTrainer,
@@ -258,7 +258,7 @@ def run_tool(
     prompts = [r["prompt"] if isinstance(r["prompt"], str) else r["prompt"][-1]["content"] for r, _ in pairs]
     return certify(self.tool, prompts, [text for _, text in pairs], [_tool_item(r) for r, _ in pairs])
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c044
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c053
 @patch
 def _set_certificate(self: RLSFTrainer, rollout: CertifiedRollout, certificate: Certificate):
     "Write a certificate, its score and the tokens' places into a sample; a reason where there is no score."
@@ -287,7 +287,7 @@ def score(self: RLSFTrainer, groups: list[list[Rollout]]) -> None:
     for rollout, certificate in zip(judged, certificates, strict=True):
         self._set_certificate(rollout, certificate)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c048
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c057
 @patch
 def verdicts(
     self: RLSFTrainer,
@@ -304,7 +304,7 @@ def verdicts(
         )
     return [(c.score, float(c.passed)) for c in found]
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c052
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c061
 @patch
 def keep(
     self: RLSFTrainer,
@@ -316,7 +316,7 @@ def keep(
     for sample, rollout in zip(self.samples[-1]["samples"], group):
         sample["certificate"] = rollout.certificate.to_dict() if rollout.certificate else None
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c055
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c064
 @patch
 def feedback_of(
     self: RLSFTrainer,
@@ -328,7 +328,7 @@ def feedback_of(
     offsets = rollout.offsets or [(0, 0)] * len(rollout.ids)  # the other views need no places
     return token_rewards(rollout.certificate, offsets, self.policy_args.feedback)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c060
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c069
 @patch
 def ask_reference(self: RLSFTrainer, groups) -> torch.Tensor:  # (N,) zeros
     "Nothing yet: `compute_advantages` asks the reference for each token."
@@ -352,7 +352,7 @@ def prepare(
     batch["passed"] = torch.tensor([r.certificate is not None and r.certificate.passed for r in flat])
     return batch
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c063
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c072
 @patch
 def old_logps_and_values(
     self: RLSFTrainer,
@@ -367,7 +367,7 @@ def old_logps_and_values(
     model.train(was)
     return found
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c066
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c075
 @patch
 def _advantages_of(self: RLSFTrainer, batch: dict) -> dict:
     "One micro-batch with kl, old, own, values, returns, rewards and advantages, (N, T) each."
@@ -390,7 +390,7 @@ def _advantages_of(self: RLSFTrainer, batch: dict) -> dict:
         "advantages": advantages,
     }
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c069
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c078
 @patch
 def _whiten_over_step(self: RLSFTrainer, batches: list[dict]) -> list[dict]:
     "The micro-batches with advantages of mean 0 and variance 1 over the whole step."
@@ -403,7 +403,7 @@ def _whiten_over_step(self: RLSFTrainer, batches: list[dict]) -> list[dict]:
     scaled = whiten([b["advantages"] for b in batches], [b["live"] for b in batches], reduce)
     return [b | {"advantages": a} for b, a in zip(batches, scaled)]
 
-
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c081
 @patch
 def compute_advantages(
     self: RLSFTrainer,
@@ -413,7 +413,7 @@ def compute_advantages(
     fixed = [self._advantages_of(self._prepare_inputs(b)) for b in batches]
     return self._whiten_over_step(fixed) if self.policy_args.whiten_advantages else fixed
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c075
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c087
 @patch
 def _new_step(self: RLSFTrainer, batches: list[dict]):
     "Sample, judge and fix the advantages of a step's micro-batches."
@@ -454,7 +454,7 @@ def get_batch_samples(self: RLSFTrainer, epoch_iterator, num_batches, device):
         total = self.accelerator.reduce(total, "sum")
     return self.step_batches, total.clamp(min=1)
 
-# %% ../../nbs/10_methods/05_rlsf.ipynb #c079
+# %% ../../nbs/10_methods/05_rlsf.ipynb #c091
 @patch
 def _token_losses(self: RLSFTrainer, logps, values, batch: dict) -> tuple[torch.Tensor, torch.Tensor, dict]:
     "(N, T) loss and ratio of each token, and (N, T) values to log."

@@ -127,7 +127,7 @@ def _as_mapping(row) -> Mapping:
         return row
     return row.to_dict() if hasattr(row, "to_dict") else vars(row)
 
-
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c014
 def prompts_of(
     data,  # strings, lists of chat messages, or rows with a 'prompt'
     what: str,  # the argument's name
@@ -142,7 +142,7 @@ def prompts_of(
         raise ValueError(f"{what}, row {missing}: no 'prompt'; it has {', '.join(map(repr, rows[missing]))}")
     return [r["prompt"] for r in rows], [SimpleNamespace(**r) for r in rows]
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c014
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c017
 def create_mock_dataset(
     length: int,  # rows
     output: Any,  # one row, or a function that makes one
@@ -150,7 +150,7 @@ def create_mock_dataset(
     "A small dataset to start with."
     return [output() if callable(output) else output for _ in range(length)]
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c018
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c021
 REFUSED = {
     "gen_filter_fn": "use gen_top_p, or gen_kwargs=dict(top_k=…)",
     "gen_filter_kwargs": "use gen_top_p, or gen_kwargs=dict(top_k=…)",
@@ -167,7 +167,7 @@ REFUSED = {
     "pad_id": "the tokenizer knows its pad token",
 }
 
-
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c024
 def refuse(
     given: Mapping,  # arguments
     where: str,  # who was given them
@@ -177,7 +177,7 @@ def refuse(
         if name in REFUSED and value is not None:
             raise ValueError(f"{where}: {name} is not taken here: {REFUSED[name]}")
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c021
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c027
 def _least(config, **least):
     "Raise ValueError when a field is below its least value."
     for name, n in least.items():
@@ -224,7 +224,7 @@ class FinetuneConfig:
             options.setdefault("eval_strategy", "epoch")
         return make_arguments(cls, work.folder, **dict(own, seed=work.seed, data_seed=work.seed) | options)
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c024
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c030
 @dataclass
 class SFTConfig(FinetuneConfig):
     "Supervised fine-tuning: rows with prompt and completion; several datasets (IFT and EFT) are joined."
@@ -251,7 +251,7 @@ class SFTConfig(FinetuneConfig):
         trainer = sft.SFTTrainer(model, args, work.trained, valid, work.tokenizer, self.policy)
         return fit(trainer, work.log_line, work.context.step, self.early())
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c027
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c033
 def _one_lambda(spin_lambda, spin_λ, spin_kwargs: Mapping) -> float:
     "SPIN's lambda under any of its names, 0.1 when none was given; raises ValueError for two values or other keys."
     known = {"λ", "lam", "spin_lambda", "ref_model_ema_decay"}
@@ -298,7 +298,7 @@ class SelfPlayConfig(FinetuneConfig):
         refuse(dict(filter_fn=self.filter_fn, filter_kwargs=self.filter_kwargs), "SelfPlayConfig")
         self.spin_lambda = _one_lambda(self.spin_lambda, self.spin_λ, self.spin_kwargs)
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c030
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c036
 @patch
 def run(self: SelfPlayConfig, model, work: Workspace):
     "All iterations; returns the last player."
@@ -338,7 +338,7 @@ def run(self: SelfPlayConfig, model, work: Workspace):
     shutil.rmtree(work.folder, ignore_errors=True)
     return model
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c034
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c040
 @dataclass
 class RewardDPOConfig(FinetuneConfig):
     """Candidates, votes, pairs, DPO or EXO; the base of the two reward stages.
@@ -380,7 +380,7 @@ class RewardDPOConfig(FinetuneConfig):
         _take_generator_kwargs(self)
         _check_reward_stage(self)
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c037
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c043
 _GENERATOR_NAMES = {
     "num_candidate_responses": "num_candidate_responses",
     "num_evals_to_average": "num_sampled_reward_responses",
@@ -423,7 +423,7 @@ def _check_reward_stage(config):
             f"{who}: gen_temperature must be above 0, got {config.gen_temperature}: greedy candidates are all equal"
         )
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c040
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c046
 @patch
 def judged_pairs(self: RewardDPOConfig, engine, work: Workspace):
     "Candidates of the prompts, judged and paired; raises ValueError when there is no pair to train on."
@@ -457,7 +457,7 @@ def judged_pairs(self: RewardDPOConfig, engine, work: Workspace):
         raise ValueError(f"stage {work.name} has no pair to train on: {pairs.report['missing']}")
     return pairs
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c043
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c049
 @patch
 def _dpo_arguments(self: RewardDPOConfig, work: Workspace) -> DPOConfig:
     "Arguments of the round's training."
@@ -481,7 +481,7 @@ def run(self: RewardDPOConfig, model, work: Workspace):
     trainer = PreferenceTrainer(model, args, work.trained, **options)
     return fit(trainer, work.log_line, lambda done, total: work.context.step(total + done, 2 * total), self.early())
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c046
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c052
 @dataclass
 class SelfRewardDPOConfig(RewardDPOConfig):
     "One round of Self-Rewarding: the model judges its own candidates; raises as RewardDPOConfig."
@@ -514,7 +514,7 @@ class SelfRewardDPOConfig(RewardDPOConfig):
                 f" only {', '.join(prompts)}"
             )
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c049
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c055
 def _load_judge(name: str, work: Workspace) -> tuple:
     "(model, tokenizer) of an earlier stage, or of a path."
     folder = work.context.folder
@@ -548,7 +548,7 @@ def judge(self: SelfRewardDPOConfig, engine, work: Workspace):
         **self.eval_kwargs,
     )
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c052
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c058
 @dataclass
 class ExternalRewardDPOConfig(RewardDPOConfig):
     "One round with an external reward; raises as RewardDPOConfig, and on a reward that cannot judge."
@@ -567,7 +567,7 @@ class ExternalRewardDPOConfig(RewardDPOConfig):
         "The external reward."
         return self.reward_model
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c056
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c062
 def create_default_paper_config(
     *,
     train_sft_dataset,  # IFT rows, or a list of IFT and EFT datasets
@@ -601,7 +601,7 @@ def create_default_paper_config(
     ]
     return [SFTConfig(train_sft_dataset, valid_sft_dataset, **dict(sft_config)), *rounds]
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c060
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c066
 def describe(
     value,  # a setting, a dataset, a model, a function
 ):  # plain values that change when it does
@@ -628,7 +628,7 @@ def describe(
         return f"{value.__qualname__} {digest}"
     return getattr(value, "engine_id", None) or getattr(value, "__qualname__", None) or type(value).__name__
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c063
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c069
 @dataclass
 class FinetuneStage:
     "A config as a stage of a run."
@@ -663,7 +663,7 @@ class StartStage:
         self.trainer.measured(model, self.trainer.workspace(self.name, context))
         return None
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c067
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c073
 def _checked_model(model, tokenizer) -> tuple:
     "Model and tokenizer, loaded when given by name; raises ValueError on what is no causal language model."
     if isinstance(model, (str, Path)):
@@ -695,7 +695,7 @@ def _checked_configs(given) -> list:
             )
     return configs
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c072
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c078
 class SelfRewardingTrainer:
     "Stages in any order; calling it runs them and returns the model. Raises ValueError on what it cannot train."
 
@@ -734,34 +734,27 @@ class SelfRewardingTrainer:
         if self.labelled or measure:
             self.stages.insert(0, StartStage("0.start", self))
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c075
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c081
 @patch
 def recipe(self: SelfRewardingTrainer) -> dict:  # model, seed, judge, accelerate, stages
     "What identifies this run, as plain values."
-    stages = [
-        dict(kind=type(c).__name__, **{f.name: describe(getattr(c, f.name)) for f in fields(c)}) for c in self.configs
-    ]
-    prompts = {k: {f.name: describe(getattr(p, f.name)) for f in fields(p)} for k, p in self.prompts.items()}
-    return json.loads(
-        canonical(
-            dict(
-                model=describe(self.start),
-                seed=self.seed,
-                judge=prompts,
-                accelerate=describe(self.accelerate),
-                stages=stages,
-            )
-        )
-    )
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c078
+    def values(options):
+        return {f.name: describe(getattr(options, f.name)) for f in fields(options)}
+
+    stages = [dict(kind=type(c).__name__, **values(c)) for c in self.configs]
+    judge = {name: values(prompt) for name, prompt in self.prompts.items()}
+    start = dict(model=describe(self.start), seed=self.seed, accelerate=describe(self.accelerate))
+    return json.loads(canonical(start | dict(judge=judge, stages=stages)))
+
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c084
 @patch
 def workspace(self: SelfRewardingTrainer, name: str, context: Context) -> Workspace:
     "The workspace of the stage of this name."
     folder = context.folder.path / "trainer" / name
     return Workspace(name, folder, context, self.prompts, self.accelerate, self.batch_size)
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c081
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c087
 @patch
 def measured(self: SelfRewardingTrainer, model, work: Workspace):
     "Report the judge's quality on labelled responses, and the user's own measurement."
@@ -787,7 +780,7 @@ def measured(self: SelfRewardingTrainer, model, work: Workspace):
     for r in rows:
         work.context.report(work.name, r["metric"], r["value"], r["low"], r["high"], r["n"])
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c084
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c090
 @patch
 def _clear(self: SelfRewardingTrainer):
     "Remove the checkpoints and state of an earlier run; its ledger stays, because what was generated is still true."
@@ -799,7 +792,7 @@ def _clear(self: SelfRewardingTrainer):
     for name in ("recipe.yaml", "state.json", "metrics.jsonl", "summary.json"):
         (self.path / name).unlink(missing_ok=True)
 
-# %% ../../nbs/10_methods/03_self_reward.ipynb #c087
+# %% ../../nbs/10_methods/03_self_reward.ipynb #c093
 @patch
 def __call__(
     self: SelfRewardingTrainer,

@@ -258,7 +258,7 @@ def _unwrap(model):
             return model
         model = inner
 
-
+# %% ../../nbs/02_models/02_scoring.ipynb #c041
 def _logit_shape(model, temperature: float) -> LogitShape:
     "The model's own scale and softcap, by the names transformers gives them."
     config = getattr(model, "config", None)
@@ -271,7 +271,7 @@ def _logit_shape(model, temperature: float) -> LogitShape:
         scale /= divisor
     return LogitShape(scale, getattr(config, "final_logit_softcapping", None), temperature)
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c041
+# %% ../../nbs/02_models/02_scoring.ipynb #c044
 class _Scorer:
     "A head's `forward` while a model runs: scores `labels`, and returns (B, T, 1) in place of (B, T, V) logits."
 
@@ -289,7 +289,7 @@ class _Scorer:
         else:
             self.head.forward = self.own
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c044
+# %% ../../nbs/02_models/02_scoring.ipynb #c047
 def _is_plain_linear(module) -> bool:
     "Whether a module just multiplies by its weight: a Linear, with its own forward or ours in its place."
     if not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
@@ -331,7 +331,7 @@ def _module_logps(
     slices = [(hidden[a:b], targets[a:b]) for a, b in _spans(len(hidden), size)]
     return torch.cat([checkpoint(score, h, y, use_reentrant=False) for h, y in slices])
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c047
+# %% ../../nbs/02_models/02_scoring.ipynb #c050
 @patch
 def __call__(self: _Scorer, hidden, *args, **kwargs):
     b, t = self.labels.shape
@@ -368,7 +368,7 @@ def check(self: _Scorer, logits):
             "use another model"
         )
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c050
+# %% ../../nbs/02_models/02_scoring.ipynb #c053
 def token_logps(
     model,  # causal language model: bare, PEFT, DDP, FSDP, DeepSpeed or compiled
     input_ids: torch.Tensor,  # (B, T) token ids
@@ -401,7 +401,7 @@ def token_logps(
     # the link to the model's output lets FSDP's and DDP's hooks see the backward pass
     return scorer.logps + 0 * logits[..., 0].to(scorer.logps)
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c058
+# %% ../../nbs/02_models/02_scoring.ipynb #c061
 def reduce_logps(
     logps: torch.Tensor,  # (B, T) per-token log-probabilities, from `token_logps` or a cache
     labels: torch.Tensor,  # (B, T) labels; -100 does not count, nor does position 0, which nothing predicts
@@ -414,7 +414,7 @@ def reduce_logps(
     total, count = logps.where(mask, torch.zeros_like(logps)).sum(1), mask.sum(1)
     return total, total / count.clamp(min=1), count
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c062
+# %% ../../nbs/02_models/02_scoring.ipynb #c065
 def sequence_logps(
     model,  # causal language model
     input_ids: torch.Tensor,  # (B, T)
@@ -425,7 +425,7 @@ def sequence_logps(
     "Log-probability of each completion; raises what `token_logps` raises."
     return reduce_logps(token_logps(model, input_ids, attention_mask, labels, **kwargs), labels)
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c068
+# %% ../../nbs/02_models/02_scoring.ipynb #c071
 def _labelled(tokenizer, prompt: str, completion: str, max_length: int) -> tuple[list[int], list[int]]:
     "Ids and labels of one text; the prompt's beginning is cut first, and an empty prompt is one end of sequence."
     head, tail = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion))
@@ -439,7 +439,7 @@ def _padded(rows: list[list[int]], value: int, device) -> torch.Tensor:
     width = max(map(len, rows))
     return torch.tensor([row + [value] * (width - len(row)) for row in rows], device=device)
 
-# %% ../../nbs/02_models/02_scoring.ipynb #c071
+# %% ../../nbs/02_models/02_scoring.ipynb #c074
 @torch.no_grad()
 def score_texts(
     model,  # causal language model

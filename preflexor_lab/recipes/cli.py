@@ -67,7 +67,7 @@ def _parts(words: list[str]) -> tuple[str, list[str]]:
         raise ValueError(f"one recipe at a time: {' and '.join(names)} were given (a setting is written key=value)")
     return (names[0] if names else "demo"), [w for w in words if "=" in w]
 
-
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c014
 def _closing(folder: Path) -> str:
     "What a finished run says: the headline rows and where things are."
     rows = json.loads((folder / "summary.json").read_text())
@@ -78,7 +78,7 @@ def _closing(folder: Path) -> str:
         lines.append(f"  {r['stage']:<28} {r['metric']:<28} {r['value']:7.3f}  {interval}")
     return "\n".join([*lines, f"report: {folder / 'report.html'}", f"model:  {folder / 'model'}"])
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c015
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c018
 _WORDS = typer.Argument(
     metavar="[RECIPE] [key=value ...]", help="a YAML file or a packaged recipe's name (default: demo), then settings"
 )
@@ -110,7 +110,7 @@ def run(
         folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name)
     typer.echo(_closing(folder))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c020
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c023
 @app.command()
 def keys(
     part: Annotated[str | None, typer.Argument(help="only keys that begin so, as in stages or eval")] = None,
@@ -128,7 +128,7 @@ def keys(
         for key, meaning in found.items():
             typer.echo(f"  {key:<45} {meaning}")
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c024
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c027
 def _model_folder(path: str) -> str:
     "A run folder stands for its model; `nano` and `critic` for the packaged ones."
     from preflexor_lab.models.loading import nano_path
@@ -138,7 +138,7 @@ def _model_folder(path: str) -> str:
         return str(nano_path(PACKAGED[path]))
     return str(Path(path) / "model") if (Path(path) / "model" / "config.json").is_file() else path
 
-
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c030
 def _engine(path: str):
     "The model of a folder, a run or a name as an engine."
     from preflexor_lab.models.loading import load_model, load_tokenizer
@@ -147,7 +147,7 @@ def _engine(path: str):
     folder = _model_folder(path)
     return LocalEngine(load_model(folder), load_tokenizer(folder))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c027
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c033
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="the question, as the model was trained to read it")],
@@ -175,7 +175,7 @@ def ask(
                 if text:
                     typer.echo(f"{typer.style(name + ':', bold=True)} {text.strip()}")
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c031
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c037
 @app.command("eval")
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="a run folder, a model folder, a hub id, or nano")] = "nano",
@@ -202,7 +202,7 @@ def evaluate_command(
         result = evaluate(_engine(model), items, k=k, max_new_tokens=max_new_tokens, seed=seed, label=task)
         typer.echo(result.table())
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c035
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c041
 def _row_text(row: dict) -> str:
     "One ledger row for a terminal."
     head = f"{row['kind']} {row['key'][:12]} by {row['engine_id']} weights {row['weights']} seed {row['seed']}"
@@ -252,7 +252,7 @@ def inspect(
                 failed = [f"  failed: {f['n']:>5} x {f['kind']}: {f['reason']}" for f in ledger.failures()]
                 typer.echo("\n".join(counts + failed))
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c040
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c046
 def _trial(tool: str, response: str | None, prompt: str | None, meta: str | None) -> tuple[str, str, dict]:
     "Response, prompt and meta to judge: as given, or the tool's own example where there is no response."
     from preflexor_lab.tools.registry import trial_of
@@ -276,7 +276,7 @@ def _trial(tool: str, response: str | None, prompt: str | None, meta: str | None
         raise ValueError(f"certify: --meta must be a JSON object such as '{such}', got {meta[:60]}")
     return response, prompt or "", given
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c043
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c049
 _RESPONSE = typer.Argument(help="the text to judge; - reads it from standard input; nothing: the tool's example")
 _META = typer.Option(
     "--meta",
@@ -323,7 +323,7 @@ def certify(
         typer.echo(heat_terminal(text, cert))
     raise typer.Exit(0 if cert.passed else 1)
 
-# %% ../../nbs/11_recipes/15_command_line.ipynb #c047
+# %% ../../nbs/11_recipes/15_command_line.ipynb #c053
 def main():
     "Entry point of the `preflexor` command."
     app()

@@ -61,14 +61,14 @@ def check_rows(
             raise ValueError(f"summary row {i} has no {missing[0]!r}: {r}")
     return rows
 
-
+# %% ../../nbs/11_recipes/11_plots.ipynb #c015
 def in_order(
     values,  # with repeats
 ) -> list:  # each once, in order of appearance
     "Distinct values, first come first."
     return list(dict.fromkeys(values))
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c015
+# %% ../../nbs/11_recipes/11_plots.ipynb #c018
 def _table_view(table: list[list[str]]) -> View:
     "Lines of cells, the head first, as HTML, text and Markdown."
 
@@ -115,7 +115,7 @@ def accuracy_table(
         table.append([str(c) for c in (*key, *shown, " / ".join(map(str, counts)))])
     return _table_view(table)
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c019
+# %% ../../nbs/11_recipes/11_plots.ipynb #c022
 _INK = "#123456"  # replaced by `currentColor` in a page
 _PALETTE = ("#3f6fd1", "#d9730d", "#14916b", "#b3478f", "#8a7a1f", "#5b5f97")
 
@@ -143,7 +143,7 @@ def new_figure(
         ax.set_axisbelow(True)
     return fig, axes
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c022
+# %% ../../nbs/11_recipes/11_plots.ipynb #c025
 def plain(
     text,  # a label from outside
 ) -> str:  # the same, short, and never read as a formula by matplotlib
@@ -151,7 +151,7 @@ def plain(
     text = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return (text if len(text) < 40 else text[:38] + "…").replace("$", r"\$")
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c026
+# %% ../../nbs/11_recipes/11_plots.ipynb #c029
 _INK_KEYS = """text.color axes.labelcolor axes.edgecolor xtick.color ytick.color xtick.labelcolor
 ytick.labelcolor""".split()
 
@@ -178,7 +178,7 @@ def to_svg(
     svg = svg[svg.index("<svg") :]
     return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace(_INK, "currentColor")
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c030
+# %% ../../nbs/11_recipes/11_plots.ipynb #c033
 _USUAL = ("loss", "rewards/margins", "rewards/accuracies", "eval_loss", "accuracy", "strict")
 _LABELS = ("step", "seed", "epoch", "round")  # keys of a line that are no curve
 
@@ -213,7 +213,7 @@ def _stage_lines(metrics: Sequence[Mapping]) -> dict[tuple, tuple[int, list[tupl
         begins[seed] = begins.get(seed, 0) + max(step for step, _ in lines) + 1
     return out
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c033
+# %% ../../nbs/11_recipes/11_plots.ipynb #c036
 def _draw_curve(ax, points: list[tuple[float, float]], smooth: int, style: str, colour: str):
     "A running mean over the last `smooth` points."
     values = [y for _, y in points]
@@ -257,7 +257,7 @@ def curves(
                 _name_stage(ax, stage, begin)
     return fig
 
-# %% ../../nbs/11_recipes/11_plots.ipynb #c037
+# %% ../../nbs/11_recipes/11_plots.ipynb #c040
 def _has_interval(r: Mapping) -> bool:
     "Whether a row has both ends of an interval."
     return r.get("low") is not None and r.get("high") is not None

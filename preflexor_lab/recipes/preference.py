@@ -41,7 +41,7 @@ def _accuracy(items: list[dict], chosen: list[float], rejected: list[float], lab
     longer = [[i["values"][f"{side}_length"] for i in items] for side in ("chosen", "rejected")]
     return preference_accuracy(chosen, rejected, [i["group"] for i in items], *longer, label=label, prefix=prefix)
 
-
+# %% ../../nbs/11_recipes/01_preference_accuracy.ipynb #c012
 def preference_result(
     pairs: list[Pair],
     scores: dict[str, dict],  # from `score_pairs`
@@ -58,7 +58,7 @@ def preference_result(
     chosen, rejected = ([i["values"][f"{side}_mean"] for i in items] for side in ("chosen", "rejected"))
     return EvalResult(_accuracy(items, chosen, rejected, label, prefix), items)
 
-# %% ../../nbs/11_recipes/01_preference_accuracy.ipynb #c012
+# %% ../../nbs/11_recipes/01_preference_accuracy.ipynb #c015
 def reward_result(
     items: list[dict],  # of `preference_result`
     base: list[dict],  # the same, of the base model

@@ -234,16 +234,6 @@ def find_recipe(
     raise ValueError(f"no recipe {name!r}: give a YAML file, or one of {', '.join(known)}")
 
 # %% ../../nbs/11_recipes/09_schema.ipynb #c034
-def known_keys() -> dict[str, str]:  # dotted key → meaning
-    "Every dotted key of a recipe; keys of stages stand under `stages.0` and `controls.0`, with their kinds."
-    out = {}
-    for key, meaning in spec_keys(Recipe).items():
-        out[key] = meaning
-        if key in LISTS:
-            out |= _stage_keys(key)
-    return out
-
-
 def _stage_keys(list_name: str) -> dict[str, str]:
     "Keys of the stages in one list of a recipe."
     kinds, meanings, readers = stage_kinds(list_name), {}, {}
@@ -256,7 +246,17 @@ def _stage_keys(list_name: str) -> dict[str, str]:
         f"{list_name}.0.kind": f"one of {', '.join(kinds)}"
     }
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c038
+# %% ../../nbs/11_recipes/09_schema.ipynb #c037
+def known_keys() -> dict[str, str]:  # dotted key → meaning
+    "Every dotted key of a recipe; keys of stages stand under `stages.0` and `controls.0`, with their kinds."
+    out = {}
+    for key, meaning in spec_keys(Recipe).items():
+        out[key] = meaning
+        if key in LISTS:
+            out |= _stage_keys(key)
+    return out
+
+# %% ../../nbs/11_recipes/09_schema.ipynb #c041
 def _set(tree: dict, dotted: str, value: Any):
     "Put a value at a dotted key."
     *path, last = dotted.split(".")

@@ -171,7 +171,7 @@ class LedgerError(ValueError):
 # no verdict on one response, the run cannot go on: an unreachable endpoint, a wrong key, a full disk
 FATAL = (EngineError, LedgerError)
 
-
+# %% ../../nbs/04_runs/00_ledger.ipynb #c027
 def _reason(error: Exception) -> str:
     "What happened to the file, and what to do."
     name = getattr(error, "sqlite_errorname", "")
@@ -186,7 +186,7 @@ def _reason(error: Exception) -> str:
         return f"it is not a readable ledger ({error}); restore it from a copy or choose another path"
     return f"{error}; check that the path exists and may be written"
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c027
+# %% ../../nbs/04_runs/00_ledger.ipynb #c030
 class Ledger:
     "Everything that was generated: a content-addressed table in one SQLite file. Safe to share between threads."
 
@@ -239,7 +239,7 @@ class Ledger:
         if not tables:
             self._create()
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c029
+# %% ../../nbs/04_runs/00_ledger.ipynb #c032
 @patch
 def _execute(self: Ledger, sql: str, args: Sequence = ()):
     with self._errors("write to"):
@@ -275,7 +275,7 @@ def _create(self: Ledger):
         self.db.execute("CREATE INDEX IF NOT EXISTS kinds ON rows (kind)")
         self.db.execute(f"PRAGMA user_version={_VERSION}")
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c032
+# %% ../../nbs/04_runs/00_ledger.ipynb #c035
 @patch
 def _select(self: Ledger, sql: str, args: Sequence = ()) -> list[tuple]:
     with self._lock, self._errors("read"):
@@ -312,7 +312,7 @@ def __contains__(self: Ledger, key: str):
 def __repr__(self: Ledger):
     return f"Ledger({self.path!r}, {len(self)} rows)"
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c035
+# %% ../../nbs/04_runs/00_ledger.ipynb #c038
 @patch
 def add(
     self: Ledger,
@@ -323,7 +323,7 @@ def add(
         self._execute(_INSERT, _to_values(row))
     return row.key
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c040
+# %% ../../nbs/04_runs/00_ledger.ipynb #c043
 @patch
 def rows(
     self: Ledger,
@@ -333,7 +333,7 @@ def rows(
     where, args = ("WHERE kind=?", (kind,)) if kind else ("", ())
     return [_to_dict(r) for r in self._select(f"SELECT {','.join(COLUMNS)} FROM rows {where} ORDER BY rowid", args)]
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c043
+# %% ../../nbs/04_runs/00_ledger.ipynb #c046
 @patch
 def get(
     self: Ledger,
@@ -348,7 +348,7 @@ def get(
             out[r[0]] = _to_dict(r)
     return out
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c046
+# %% ../../nbs/04_runs/00_ledger.ipynb #c049
 @patch
 def provenance(
     self: Ledger,
@@ -364,7 +364,7 @@ def provenance(
         chain += [p for p in parents if p in found]
     return [found[k] for k in chain]
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c050
+# %% ../../nbs/04_runs/00_ledger.ipynb #c053
 @patch
 def counts(self: Ledger) -> dict[str, int]:  # rows by kind
     "How many rows of each kind, sorted by name."
@@ -381,7 +381,7 @@ def failures(self: Ledger) -> list[dict]:  # `kind`, `reason`, `n`, the most fre
         tally[kind, reason] = tally.get((kind, reason), 0) + 1
     return [dict(kind=k, reason=r, n=n) for (k, r), n in sorted(tally.items(), key=lambda x: (-x[1], x[0]))]
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c053
+# %% ../../nbs/04_runs/00_ledger.ipynb #c056
 @patch
 def forget_failures(
     self: Ledger,
@@ -392,7 +392,7 @@ def forget_failures(
     with self.transaction():
         return self._execute(failed, (kind, kind)).rowcount
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c057
+# %% ../../nbs/04_runs/00_ledger.ipynb #c060
 @patch
 def to_dataset(
     self: Ledger,
@@ -407,7 +407,7 @@ def to_dataset(
     rows = [dict(r, params=canonical(r["params"]), meta=canonical(r["meta"])) for r in self.rows(kind)]
     return Dataset.from_dict({c: [r[c] for r in rows] for c in COLUMNS}, features=features)
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c060
+# %% ../../nbs/04_runs/00_ledger.ipynb #c063
 @patch
 def to_parquet(
     self: Ledger,
@@ -424,7 +424,7 @@ def to_parquet(
             pq.write_table(self.to_dataset(kind).data.table, part)
     return path
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c064
+# %% ../../nbs/04_runs/00_ledger.ipynb #c067
 def _content(row: dict) -> dict:
     return {k: v for k, v in row.items() if k not in TIME_COLUMNS}
 
@@ -454,7 +454,7 @@ def merge(
                 counts["same" if _content(mine) == _content(row) else "different"] += 1
     return counts
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c068
+# %% ../../nbs/04_runs/00_ledger.ipynb #c071
 class CachedEngine:
     "Any engine with a ledger in front: a question that was asked before is answered from its row."
 
@@ -489,7 +489,7 @@ class CachedEngine:
     def __repr__(self):
         return f"CachedEngine({self.engine_id}, {self.ledger.path}, kind={self.kind})"
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c071
+# %% ../../nbs/04_runs/00_ledger.ipynb #c074
 @patch
 def keys(
     self: CachedEngine,
@@ -514,7 +514,7 @@ def keys(
     )
     return [[row_key(self.kind, p, self.engine_id, self.weights, params, seed, i) for i in range(n)] for p in prompts]
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c074
+# %% ../../nbs/04_runs/00_ledger.ipynb #c077
 @patch
 def _ask(self: CachedEngine, prompts: list, n: int, options: dict) -> tuple[list, float]:
     "Completions of one batch, and seconds per completion."
@@ -554,7 +554,7 @@ def _keep(self: CachedEngine, prompt, keys, completions, parents: str, options: 
         )
         self.ledger.add(row)
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c077
+# %% ../../nbs/04_runs/00_ledger.ipynb #c080
 @patch
 def generate(
     self: CachedEngine,
@@ -605,7 +605,7 @@ def _completion(row: dict) -> Completion:
         error=row["error"],
     )
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c088
+# %% ../../nbs/04_runs/00_ledger.ipynb #c091
 def grade_fields(
     cert: Certificate,  # grade of one response
 ) -> dict:  # fields of `LedgerRow`: text, score, error, meta
@@ -613,7 +613,7 @@ def grade_fields(
     meta = dict(passed=cert.passed, spans=[s.to_dict() for s in cert.spans])
     return dict(text=cert.reason, score=cert.score, error=cert.error, meta=meta)
 
-# %% ../../nbs/04_runs/00_ledger.ipynb #c091
+# %% ../../nbs/04_runs/00_ledger.ipynb #c094
 def certificate_of(
     row: Mapping,  # of kind 'grade', as `Ledger.rows` gives it
 ) -> Certificate:  # the certificate it was made from

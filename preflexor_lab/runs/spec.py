@@ -190,7 +190,7 @@ def _kind_of(value, where: str, list_name: str) -> str:
         raise ValueError(f"{kind} cannot stand under {list_name}: put stage {label!r} under {other}")
     raise ValueError(f"recipe key '{where}.kind': choose one of {', '.join(kinds)}, and {kind!r} was given")
 
-
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c051
 def _check_keys(value: dict, where: str, kind: str, list_name: str):
     "Raise `ValueError` for a key that was renamed, or that only other kinds read."
     spec, label = _KINDS[list_name][kind].spec, value.get("name") or kind
@@ -203,7 +203,7 @@ def _check_keys(value: dict, where: str, kind: str, list_name: str):
         if key in everywhere:
             raise ValueError(f"{key} means nothing to {list_name[:-1]} {label!r} of kind {kind}: leave it out")
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c051
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c054
 def read_stage(
     value,  # a mapping, or a spec
     where: str = "stages.0",  # its place in the recipe, for messages
@@ -221,7 +221,7 @@ def read_stage(
         known = spec_keys(_KINDS[list_name][kind].spec, f"{where}.")
         raise ValueError(one_line(e, known, f"{where}.", tag=kind)) from e
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c055
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c058
 @dataclass
 class StagePlan:
     "What the stages of one seed share."
@@ -231,7 +231,7 @@ class StagePlan:
     seed: int
     main: list = field(default_factory=list)  # main stages, in order: controls are trained as long as they
 
-# %% ../../nbs/04_runs/03_stage_specs.ipynb #c058
+# %% ../../nbs/04_runs/03_stage_specs.ipynb #c061
 def build_stages(
     specs: list[StageSpec],
     plan: StagePlan,

@@ -127,7 +127,7 @@ _ALONE = re.compile(
 )
 _BESIDE = re.compile(r"\W{0,3}\s*(?:,|/|&|\band\b|\bor\b)\s*(?:(?:and|or)\s+)?|\s+(?=[(\[][A-Z][)\]])")
 
-
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c025
 def _letters_in_a_row(rest):
     "The letters that a text begins with, and the text behind them."
     named = []
@@ -140,7 +140,7 @@ def _letters_in_a_row(rest):
         rest = rest[beside.end() :]
     return named, rest
 
-# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c025
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c028
 def _letter_and_text(rest, options):
     "What `B iron` or `iron (B)` names, nothing when a text has neither form."
     if (m := re.match(r"([A-Z])\s+(.+)", rest)) and any(m[1] in s for s in _same_text(m[2], options)):
@@ -149,7 +149,7 @@ def _letter_and_text(rest, options):
         return [{m[2]}] + [s for s in named if m[2] not in s]
     return []
 
-# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c028
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c031
 _BEFORE = re.compile(
     r"(?:(?:it\s+is|it's|it’s|i\s+choose|i\s+pick|the|probably|clearly|therefore|thus|so|hence)[\s,]+)*"
     r"(?:(?:correct|right|best|final)\s+)?"
@@ -176,7 +176,7 @@ def read_choice(
     other = _same_text(rest.strip(" \n:.,-–—"), options) if len(named) == 1 else []
     return named + [s for s in other if not s & named[0]]
 
-# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c032
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c035
 _SAID = re.compile(
     r"\b(?:answer|option|choice)\**\s*"
     r"(?:(?:is|was|would\s+be|must\s+be|should\s+be)\b\s*:?|[:=]|\s[-–—](?=\s))|####",
@@ -193,7 +193,7 @@ def _stated_options(text, options):
     statements = [p.strip(" \n*_").split("\n")[0] for p in parts] + _BOXED.findall(plain)
     return [n for s in statements for n in read_choice(s, options)] + [{x} for x in _RIGHT.findall(text)]
 
-# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c035
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c038
 def named_options(
     text: str,  # an answer of one or more lines
     options: Sequence[str],  # texts of the options
@@ -208,7 +208,7 @@ def named_options(
     ends = dict.fromkeys([lines[0], lines[-1]])
     return found or [n for line in ends for n in read_choice(line, options)]
 
-# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c039
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c042
 def choice_grader(
     item: Item,  # of `choice_items`
     response: str,  # a whole completion

@@ -30,7 +30,7 @@ _BEFORE_NOUN = frozenset(
     "some".split()
 )
 
-
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c010
 def _noun_counts(text, total, after, before):
     "Add a text's word counts, and how often each stood where nouns end and where they begin."
     words = list(_WORD.finditer(text))
@@ -40,7 +40,7 @@ def _noun_counts(text, total, after, before):
         after[w] += bool(gap.strip()) or words[j + 1][0].lower() in _AFTER_NOUN
         before[w] += j > 0 and words[j - 1][0].lower() in _BEFORE_NOUN
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c010
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c013
 def key_terms(
     documents: Sequence[str],  # one text per document (or section)
     min_docs: int = 2,  # documents a term must occur in
@@ -62,7 +62,7 @@ def key_terms(
             score[w] = n / df * math.log(1 + df)
     return dict(sorted(score.items(), key=lambda kv: (-kv[1], kv[0])))
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c014
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c017
 _ABBREV = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|Fig|Eq|Dr|Mr|Ms|No|approx|St)\.$")
 
 
@@ -82,7 +82,7 @@ def sentences(
             out.append(part)
     return out
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c017
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c020
 _NOT_PROSE = re.compile(r"https?:|[|{}<>\[\]\\_=#]|\b(?:Figure|Table|Equation|Exercise)\b")
 
 
@@ -98,7 +98,7 @@ def good_sentence(
     share = sum(c.isalpha() or c == " " for c in s) / len(s)
     return share >= max(letters, 0.75) and s[0].isupper() and s[-1] == "." and not _NOT_PROSE.search(s)
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c021
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c024
 def sections_of(
     nodes: Sequence,  # with .source and .text in reading order, or (source, text) tuples
     min_sources: int = 10,  # with fewer files, a section is a run of passages
@@ -116,14 +116,14 @@ def sections_of(
         seen[s] += 1
     return out
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c024
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c027
 def section_split(
     section: str,  # as `sections_of` names it
 ) -> str:  # 'train', 'valid' or 'test'
     "Split of a section: the one rule for pretraining text, questions and pairs."
     return hash_split("section:" + section.replace("\\", "/").rsplit("/", 1)[-1])
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c028
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c031
 def _words(text):
     return frozenset(w.lower() for w in _WORD.findall(text))
 
@@ -136,7 +136,7 @@ def alike(
     "Whether one sentence repeats, or contains, the other: they share most of their words."
     return len(a & b) >= share * max(1, min(len(a), len(b)))
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c032
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c035
 class SentenceIndex:
     "Real sentences by shared rare words (idf-weighted overlap): `find(query, k, must=None, exclude=())`."
 
@@ -150,7 +150,7 @@ class SentenceIndex:
             for w in ws:
                 self.postings[w].append(j)
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c035
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c038
 @patch
 def _scores(self: SentenceIndex, query, must):
     "Summed idf of the shared words, by sentence number; only of sentences with the word `must`, when there is one."
@@ -166,7 +166,7 @@ def _scores(self: SentenceIndex, query, must):
             score[j] += x
     return score
 
-
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c041
 @patch
 def find(
     self: SentenceIndex,
@@ -181,7 +181,7 @@ def find(
     allowed = (j for j in ranked if not any(alike(self.words[j], x) for x in excluded))
     return [self.texts[j] for j in islice(allowed, k)]
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c039
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c045
 def in_context(
     sentence: str,  # a real sentence
     term: str,  # a word of it
@@ -194,7 +194,7 @@ def in_context(
         raise ValueError(f"{term!r} is no word of {sentence!r:.80}")
     return " ".join(all_words[max(0, at - words) : at + words + 1])
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c043
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c049
 CLOZE_PROMPT = "Fill in the missing word.\n{context}{sentence}\nAnswer:"
 BLANK = "____"
 
@@ -216,7 +216,7 @@ def _cloze_item(sentence, term, section, index, context, prompt):
         meta={"sentence": sentence, "section": section, "context": shown},
     )
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c046
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c052
 def _section_of_sentences(texts: dict[str, list[str]]) -> dict[str, str]:
     "Good sentences by their section, of the passages of each section; without those that two sections share."
     home = {}
@@ -226,7 +226,7 @@ def _section_of_sentences(texts: dict[str, list[str]]) -> dict[str, str]:
                 home[s] = section if home.get(s, section) == section else None
     return {s: section for s, section in home.items() if section is not None}
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c049
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c055
 def _hidden_terms(pool: Iterable[str], terms: Sequence[str], per_term: int, rng: random.Random) -> dict[str, str]:
     "The term to hide in each sentence that holds one."
     by_term, known, hidden = defaultdict(list), set(terms), {}
@@ -241,7 +241,7 @@ def _hidden_terms(pool: Iterable[str], terms: Sequence[str], per_term: int, rng:
         hidden.update(dict.fromkeys([s for s in options if s not in hidden][:per_term], t))
     return hidden
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c052
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c058
 def cloze_items(
     nodes: Sequence,  # passages of the corpus: .source and .text, or tuples
     n: int | None = None,  # questions at most, spread over terms; None: all
@@ -279,7 +279,7 @@ def cloze_items(
     kept = islice(filter(is_new, chosen), n)
     return [_cloze_item(s, hidden[s], home[s], index, context, prompt) for s in kept]
 
-# %% ../../nbs/05_tasks/03_cloze.ipynb #c056
+# %% ../../nbs/05_tasks/03_cloze.ipynb #c062
 def _cloze(path, **kw):
     "The cloze task of a corpus; `kw` as in `cloze_items`."
     if path is None:

@@ -178,7 +178,7 @@ def _summary_row(label, metric, stat, n, seed):
     value, low, high = stat
     return dict(stage=label, metric=metric, value=value, low=low, high=high, n=n, seed=seed)
 
-
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c037
 def _metric_rows(per_item, label, prefix, seed):
     "Rows of the metrics that items carry, with intervals over items: Wilson where all have 0 or 1, else bootstrap."
     rows = []
@@ -193,7 +193,7 @@ def _metric_rows(per_item, label, prefix, seed):
         rows.append(_summary_row(label, prefix + name, stat, len(values), seed))
     return rows
 
-# %% ../../nbs/05_tasks/07_evaluation.ipynb #c037
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c040
 def _item_record(item, completions, certs, label, prefix, count, values):
     "What happened to one item: its responses, verdicts, tokens and values."
     return dict(
@@ -210,14 +210,14 @@ def _item_record(item, completions, certs, label, prefix, count, values):
         values=values,
     )
 
-
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c043
 def _cost_rows(per_item, seconds, label, prefix, n, seed):
     "Rows of tokens, seconds and failed grades; exact numbers, so `low` and `high` are the value."
     failed = sum(bool(e) for p in per_item for e in p["error"])
     costs = dict(tokens=sum(p["tokens"] for p in per_item), seconds=seconds, failed_grades=failed)
     return [_summary_row(label, prefix + name, (float(x),) * 3, n, seed) for name, x in costs.items()]
 
-# %% ../../nbs/05_tasks/07_evaluation.ipynb #c040
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c046
 def _temperature(k, temperature):
     "Greedy for one sample, 1.0 for several, unless it is given; raises ValueError when `k` samples would be equal."
     if k < 1:
@@ -273,7 +273,7 @@ def evaluate(
     costs = _cost_rows(per_item, seconds, label, prefix, len(items) * k, seed)
     return EvalResult(_metric_rows(per_item, label, prefix, seed) + costs, per_item)
 
-# %% ../../nbs/05_tasks/07_evaluation.ipynb #c046
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c052
 def evaluate_modes(
     engine,  # anything with `.generate`
     items: GradableTask | Iterable,  # a task or items
@@ -293,7 +293,7 @@ def evaluate_modes(
             out = out + evaluate(engine, items, grade, **sampled, **kw)
     return out
 
-# %% ../../nbs/05_tasks/07_evaluation.ipynb #c050
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c056
 def _metric_values(result, metric):
     "Values of a metric by (seed, item, cluster); raises ValueError when no item carries it."
     found = {}
@@ -307,7 +307,7 @@ def _metric_values(result, metric):
         )
     return found
 
-# %% ../../nbs/05_tasks/07_evaluation.ipynb #c053
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #c059
 def compare(
     a: EvalResult,  # the method that should be better
     b: EvalResult,  # the one it is compared with, on the same items

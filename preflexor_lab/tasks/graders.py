@@ -126,7 +126,7 @@ def split(
         raise ValueError(f"{self.name}: there is no split {name!r}; use one of {', '.join(SPLITS)}")
     return Task(self.name, [i for i in self.items if i.split == name], self.grader, self.extract)
 
-
+# %% ../../nbs/05_tasks/01_graders.ipynb #c026
 @patch
 def take(
     self: Task,
@@ -138,7 +138,7 @@ def take(
     random.Random(seed).shuffle(items)
     return Task(self.name, items[:n], self.grader, self.extract)
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c027
+# %% ../../nbs/05_tasks/01_graders.ipynb #c030
 @patch
 def as_tool(self: Task) -> Callable:  # tool(prompt, response, item=None) -> Certificate
     "A reward tool; without an item it is found by its prompt, and an unknown prompt is an `error`."
@@ -152,7 +152,7 @@ def as_tool(self: Task) -> Callable:  # tool(prompt, response, item=None) -> Cer
 
     return tool
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c031
+# %% ../../nbs/05_tasks/01_graders.ipynb #c034
 def _plain_fraction(m):
     "`3/4` for a LaTeX fraction or a Unicode one, with a space before it when it follows a digit."
     space = " " if m.string[m.start() - 1 : m.start()].isdigit() else ""
@@ -165,6 +165,8 @@ _LATEX_FRACTION = re.compile(
     r"\\[dt]?frac\s*(?:\{\s*([-\u2212]?\d+(?:\.\d+)?)\s*\}\s*\{\s*(\d+(?:\.\d+)?)\s*\}|(\d)(\d))"
 )
 _UNICODE_FRACTION = re.compile(r"[¼-¾⅐-⅞]")
+
+# %% ../../nbs/05_tasks/01_graders.ipynb #c037
 _PLAIN = (
     (_LATEX_FRACTION, _plain_fraction),
     (_UNICODE_FRACTION, _plain_fraction),
@@ -181,7 +183,7 @@ def plain_numbers(
         text = pattern.sub(plain, text)
     return text
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c034
+# %% ../../nbs/05_tasks/01_graders.ipynb #c040
 _GAP = "[ \u00a0\u2009\u202f]"  # spaces between groups of three digits: plain, no-break, thin, narrow no-break
 _NUMBER = re.compile(
     rf"""
@@ -206,7 +208,7 @@ def _is_sign(m):
     last = before.rstrip(" \t\u00a0\u2009\u202f")[-1:]
     return not (last.isdigit() or (spaced and re.match(r"[\w)\]}%°.\n]", last)))
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c037
+# %% ../../nbs/05_tasks/01_graders.ipynb #c043
 def _to_decimal(m):
     "The value of a match of `_NUMBER`; None for a division by zero."
     body = re.sub(_GAP, "", m["body"])
@@ -222,7 +224,7 @@ def _to_decimal(m):
         return None
     return -x if m["sign2"] or ((m["sign"] or "+") in "-\u2212" and _is_sign(m)) else x
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c040
+# %% ../../nbs/05_tasks/01_graders.ipynb #c046
 def last_number(
     text: str,  # any text
 ) -> Decimal | None:  # None when there is no number
@@ -230,7 +232,7 @@ def last_number(
     hits = list(_NUMBER.finditer(plain_numbers(text)))
     return _to_decimal(hits[-1]) if hits else None
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c043
+# %% ../../nbs/05_tasks/01_graders.ipynb #c049
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")  # braces nested two deep
 _FINAL = (
     re.compile(r"####\s*([^\n]*)"),
@@ -238,7 +240,7 @@ _FINAL = (
     re.compile(r"(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*([^\n]*)", re.IGNORECASE),
 )
 
-
+# %% ../../nbs/05_tasks/01_graders.ipynb #c052
 def extract_number(
     text: str,  # an answer in prose
 ) -> Decimal | None:  # the number it states, None when it states none
@@ -253,7 +255,7 @@ def extract_number(
             return None if pattern is _FINAL[0] else last_number(text)
     return last_number(text)
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c047
+# %% ../../nbs/05_tasks/01_graders.ipynb #c056
 def number_grader(
     item: Item,  # with a number in its answer
     response: str,  # a whole completion
@@ -271,7 +273,7 @@ def number_grader(
     ok = got == want or (not integers and abs(got - want) <= Decimal("1e-6") * max(Decimal(1), abs(want)))
     return Certificate(float(ok), ok, reason="" if ok else f"answered {got}, expected {want}")
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c053
+# %% ../../nbs/05_tasks/01_graders.ipynb #c062
 def number_text(
     response: str,  # a whole completion
 ) -> str:  # '' when there is no number
@@ -279,7 +281,7 @@ def number_text(
     x = extract_number(split_sections(response).answer)
     return "" if x is None else format(x.normalize(), "f")
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c057
+# %% ../../nbs/05_tasks/01_graders.ipynb #c066
 _PLURALS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"))
 
 
@@ -298,7 +300,7 @@ def normalise(
             return text[: -len(ending)] + single
     return text[:-1] if len(text) > 3 and text.endswith("s") and text[-2] not in "sui" else text
 
-# %% ../../nbs/05_tasks/01_graders.ipynb #c061
+# %% ../../nbs/05_tasks/01_graders.ipynb #c070
 def exact_grader(
     item: Item,  # with the reference answer
     response: str,  # a whole completion

@@ -165,7 +165,7 @@ def item(
         raise ValueError(f"grade needs a row of this data with its id, got {row!r:.80}")
     return self.items[row["id"]]
 
-
+# %% ../../nbs/05_tasks/05_latro_data.ipynb #c039
 @patch
 def grade(
     self: LatroData,
@@ -176,7 +176,7 @@ def grade(
     item = self.item(row)
     return Task("answers", [], self.grader, str).grade(item, self.sections(response))
 
-# %% ../../nbs/05_tasks/05_latro_data.ipynb #c040
+# %% ../../nbs/05_tasks/05_latro_data.ipynb #c043
 def _rows_of(source):
     "Rows or items of a source; raises ValueError when there are none."
     if isinstance(source, Task):
@@ -191,14 +191,14 @@ def _rows_of(source):
         raise ValueError("the source is empty; give at least one question with its answer")
     return rows
 
-
+# %% ../../nbs/05_tasks/05_latro_data.ipynb #c046
 def _grader_of(source, items):
     "The grader that a source of items brings, or the one that its items ask for."
     if isinstance(source, Task):
         return source.grader
     return choice_grader if all(i.meta.get("options") for i in items) else answer_grader
 
-# %% ../../nbs/05_tasks/05_latro_data.ipynb #c043
+# %% ../../nbs/05_tasks/05_latro_data.ipynb #c049
 def source_items(
     source,  # Task, path of a .jsonl file, rows, or items
     grader: Callable | None = None,  # (item, response) -> Certificate; None: by the kind of rows
@@ -230,7 +230,7 @@ def source_items(
         require_columns(r, needed, f"{where} {i}")
     return question_items(rows, question, answer, prefix="row-"), grader or answer_grader
 
-# %% ../../nbs/05_tasks/05_latro_data.ipynb #c048
+# %% ../../nbs/05_tasks/05_latro_data.ipynb #c054
 def _select(items, grader, split, n, seed):
     "The questions of a split, at most `n` of them, as a task."
     task = Task("answers", items, grader, str)
@@ -240,7 +240,7 @@ def _select(items, grader, split, n, seed):
         raise ValueError(f"the split {split!r} has none of the {len(items)} questions; give more rows or another split")
     return task if n is None else task.take(n, seed)
 
-# %% ../../nbs/05_tasks/05_latro_data.ipynb #c051
+# %% ../../nbs/05_tasks/05_latro_data.ipynb #c057
 TRIGGER = 'Think step by step, then finish with "{head}" and the answer.'
 
 

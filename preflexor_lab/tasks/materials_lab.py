@@ -251,7 +251,7 @@ _REMARKS = (
     "Pieces that are not named here were in use elsewhere.",
 )
 
-
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c063
 def sheet_text(
     item: WorldItem,  # whose facts to write down; its question is left out
     number: str,  # number of the sheet
@@ -264,7 +264,7 @@ def sheet_text(
     body = " . ".join(f"{k}= {v}" for k, v in item.facts)
     return f"## Sheet {number}: {item.property}\n\n{prose}\n{item.property} : {body} ."
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c063
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c066
 def documents(
     n: int,  # pages
     seed: int = 0,  # of the draw
@@ -283,7 +283,7 @@ def documents(
         pages.append("\n\n".join([head, *body]) + "\n")
     return pages
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c069
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c072
 @dataclass(frozen=True)
 class Response:
     "A response split into lines of thinking and an answer, with their places."
@@ -293,14 +293,14 @@ class Response:
     answer: str  # what follows the thinking
     answer_span: tuple[int, int]  # (start, end), in characters
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c072
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c075
 def _stripped(text: str, start: int, stop: int) -> tuple[int, int]:
     "The span without the white space at both ends."
     part = text[start:stop]
     left = start + len(part) - len(part.lstrip())
     return left, max(left, start + len(part.rstrip()))
 
-
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c078
 def parse_response(
     text: str,  # a completion: markers, thinking, answer, or a bare answer
 ) -> Response:
@@ -316,7 +316,7 @@ def parse_response(
     rest = _stripped(text, end + len(THINK_END) if closed else last, len(text))
     return Response(tuple(" ".join(text[a:b].split()) for a, b in spans), tuple(spans), text[slice(*rest)], rest)
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c076
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c082
 def _step_error(key, words, fact, known):
     "Why `key= 7 -3 = 4` (`words`: its right side) is no step from `fact` and the values in `known`, or ''."
     numbers = len(words) == 4 and all(w.isdecimal() and len(w) < 9 for w in words[::3])
@@ -330,7 +330,7 @@ def _step_error(key, words, fact, known):
     result = apply_operation(known[ref], operation)
     return "" if result == int(words[3]) else f"{words[0]} {operation} is {result}, not {words[3]}"
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c079
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c085
 def line_error(
     line: str,  # one line of thinking
     facts: Mapping[str, str],  # material → right-hand side
@@ -350,7 +350,7 @@ def line_error(
         known[key] = int(words[3])
     return error
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c082
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c088
 def _departure(got: Response, gold: Sequence[str]) -> Span:
     "Marks where lines that are all true leave the derivation."
     k = next((k for k, (a, b) in enumerate(zip(got.lines, gold)) if a != b), min(len(got.lines), len(gold)))
@@ -366,7 +366,7 @@ def _reason(got: Response, right: bool, passed: bool) -> str:
         return "right answer, wrong or missing steps"
     return "wrong answer" if got.answer else "no answer"
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c085
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c091
 def grade(
     item,  # a WorldItem, or anything with the `prompt` of one
     response: str,  # the whole completion
@@ -387,7 +387,7 @@ def grade(
     passed = right and exact
     return Certificate(1.0 if passed else 0.5 if right else 0.0, passed, tuple(spans), _reason(got, right, passed))
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c090
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c096
 def gold_thinking(
     item,  # anything with the `prompt` of an item
 ) -> str:  # thinking without markers, with the leading space it is trained with
@@ -395,7 +395,7 @@ def gold_thinking(
     sheet = parse_prompt(item.prompt)
     return " " + " ; ".join(derive(dict(sheet.facts), sheet.asked)[0])
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c093
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c099
 def critique(
     item,  # anything with the `prompt` of an item
     attempt: str,  # a whole completion
@@ -416,7 +416,7 @@ def critique(
             return " " + " ; ".join([*out, "score 5"])
     return " " + " ; ".join([*out, f"score {min(same, 4)}"])
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c096
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c102
 def parse_critique(
     text: str,  # what a critic wrote
 ) -> int | None:  # its score 0…9, None when it gives none
@@ -424,7 +424,7 @@ def parse_critique(
     found = re.findall(r"score (\d)\b", text)
     return int(found[-1]) if found else None
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c100
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c106
 def judge_prompt(
     prompt: str,  # the question as the model was given it
     attempt: str,  # the whole completion to judge
@@ -432,7 +432,7 @@ def judge_prompt(
     "Ask for a verdict."
     return f"{prompt}{attempt}{JUDGE}"
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c103
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c109
 def reflect_prompt(
     prompt: str,  # the question as the model was given it
     attempt: str,  # the whole completion to be improved
@@ -440,7 +440,7 @@ def reflect_prompt(
     "Ask for a critique and a better attempt."
     return f"{prompt}{attempt}{REFLECT_START}"
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c106
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c112
 def _slip_fact(rng: random.Random, words: list[str], facts: Mapping[str, str], seen: set[str]) -> list[str]:
     "A right-hand side with one word replaced."
     if len(words) == 1:
@@ -450,7 +450,7 @@ def _slip_fact(rng: random.Random, words: list[str], facts: Mapping[str, str], s
     others = [k for k in facts if k not in seen and k != words[0]] or [m for m in MATERIALS if m not in facts]
     return [rng.choice(others), words[1]]
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c109
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c115
 def _slipped_path(rng, facts, asked, slip):
     "References from the asked material on, with a slip in number `slip` of them, as (material, right-hand words)."
     path, key = [], asked
@@ -463,7 +463,7 @@ def _slipped_path(rng, facts, asked, slip):
             return path
         key = words[0]
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c112
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c118
 def corrupt(
     rng: random.Random,  # source of every choice
     item: WorldItem,  # the question
@@ -484,7 +484,7 @@ def corrupt(
         value = rng.choice([v for v in range(10) if v != value])
     return f"{THINK_START} {' ; '.join(lines)}{THINK_END} {value}"
 
-# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c116
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #c122
 def hasty(
     item: WorldItem,  # with three hops or more
 ) -> str:  # a completion that does not pass

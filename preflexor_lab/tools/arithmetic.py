@@ -25,7 +25,7 @@ MAX_NUMBER_DIGITS = 30
 MAX_EXPONENT = 64
 MAX_VALUE_BITS = 2048  # of numerator or denominator
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c008
 class ExpressionError(ValueError):
     "What is wrong with an expression; `at` is the character where it shows."
 
@@ -37,14 +37,14 @@ class ExpressionError(ValueError):
         super().__init__(message)
         self.at = at
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c008
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c011
 _TOKEN = re.compile(
     r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
     r"|(?P<op>\*\*|[-+*/^()%$€£×÷−·x])|(?P<space>\s+)"
 )
 _SAME_SIGN = {"×": "*", "·": "*", "x": "*", "÷": "/", "−": "-", "**": "^"}
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c014
 def _tokenize(text: str) -> list[tuple[str, str, int, int]]:  # (kind, text, start, end), 'end' at last
     "Cut an expression into tokens; raises ExpressionError for a foreign character or too long a text."
     if len(text) > MAX_EXPRESSION_CHARS:
@@ -60,7 +60,7 @@ def _tokenize(text: str) -> list[tuple[str, str, int, int]]:  # (kind, text, sta
         at = m.end()
     return [*tokens, ("end", "", len(text), len(text))]
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c011
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c017
 _BINARY = {"+": (1, operator.add), "-": (1, operator.sub), "*": (2, operator.mul), "/": (2, operator.truediv)}
 
 
@@ -70,7 +70,7 @@ class _Parser:
     def __init__(self, text: str):
         self.tokens, self.k, self.depth, self.numbers, self.operators = _tokenize(text), 0, 0, [], 0
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c014
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c020
 @patch
 def fit(self: _Parser, value: Fraction, at: int) -> Fraction:
     "The value, unless it is too large."
@@ -78,7 +78,7 @@ def fit(self: _Parser, value: Fraction, at: int) -> Fraction:
         raise ExpressionError(f"a value with more than {MAX_VALUE_BITS} bits", at)
     return value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c017
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c023
 @patch
 def power(self: _Parser, base: Fraction, exponent: Fraction, at: int) -> Fraction:
     "A power with a small whole exponent."
@@ -90,7 +90,7 @@ def power(self: _Parser, base: Fraction, exponent: Fraction, at: int) -> Fractio
         raise ExpressionError("division by zero", at)
     return self.fit(base ** int(exponent), at)
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c020
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c026
 @patch
 def number(self: _Parser, token: tuple) -> Fraction:
     "A number with its place."
@@ -101,7 +101,7 @@ def number(self: _Parser, token: tuple) -> Fraction:
     self.numbers.append((value, start, end))
     return value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c023
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c029
 @patch
 def operand(self: _Parser) -> Fraction:
     "A number or a group, with its signs, percent marks and exponent."
@@ -122,7 +122,7 @@ def operand(self: _Parser) -> Fraction:
         value = self.power(value, self.operand(), at)
     return sign * value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c026
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c032
 @patch
 def expression(self: _Parser, level: int) -> Fraction:
     "Everything that binds at least as tightly as `level`."
@@ -136,7 +136,7 @@ def expression(self: _Parser, level: int) -> Fraction:
         value = self.fit(_BINARY[op][1](value, right), at)
     return value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c029
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c035
 @patch
 def group(self: _Parser, start: int) -> Fraction:
     "What stands between parentheses; `start` is where they were opened."
@@ -152,7 +152,7 @@ def group(self: _Parser, start: int) -> Fraction:
     self.k, self.depth = self.k + 1, self.depth - 1
     return value
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c032
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c038
 @dataclass(frozen=True)
 class Expression:
     "An expression that was read."
@@ -161,7 +161,7 @@ class Expression:
     numbers: tuple[tuple[Fraction, int, int], ...]  # (value, start, end) of each number in it
     operators: int  # how many binary operators
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c035
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c041
 def read_expression(
     text: str,  # numbers, operators, parentheses
 ) -> Expression:
@@ -174,7 +174,7 @@ def read_expression(
         raise ExpressionError(message, at)
     return Expression(value, tuple(parser.numbers), parser.operators)
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c038
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c044
 def format_value(
     x: Fraction,  # any value
 ) -> str:  # at most a dozen characters or so
@@ -184,7 +184,7 @@ def format_value(
     d = Context(prec=12).divide(Decimal(x.numerator), Decimal(x.denominator))
     return format(d.normalize(), "f") if abs(d) < 10**12 and Fraction(d) == x else f"{d:.6g}"
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c043
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c049
 _LITERAL = re.compile(r"\s*[-−]?\s*[$€£]?\s*[0-9,]*(?:\.([0-9]+))?\s*(%?)\s*")
 
 
@@ -197,7 +197,7 @@ def _agrees(left: Fraction, right: Fraction, text: str) -> bool:
         return False
     return abs(left - right) <= Fraction(1, 2 * 10 ** (len(m[1]) + 2 * len(m[2])))
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c046
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c052
 def claim_error(
     left: str,  # text before the equals sign
     right: str,  # text behind it
@@ -213,7 +213,7 @@ def claim_error(
         return ""
     return f"{' '.join(left.split())[:60]} is {format_value(values[0])}, not {' '.join(right.split())[:60]}"
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c049
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c055
 _MARK = re.compile(r"<<([^<>]*)>>")
 
 
@@ -226,7 +226,7 @@ class Step:
     error: str  # "" when it is right, else what is wrong
     marked: bool = False  # between << and >>
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c052
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c058
 def _marked_steps(text: str) -> list[Step]:
     "The steps between << and >>."
     steps = []
@@ -241,7 +241,7 @@ def _marked_steps(text: str) -> list[Step]:
         steps.append(Step(m.start(1), m.end(1), error, True))
     return steps
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c055
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c061
 _RUN = re.compile(
     r"(?:[0-9 \t+\-*/^()%$€£×÷−·=]|\.(?=[0-9])|,(?=[0-9]{3}(?![0-9]))"  # digits and signs, 1.5, 1,200
     r"|(?<=[0-9) ])x(?= ?[0-9(.$]))+"  # 3 x 4
@@ -254,7 +254,7 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     begin = start + len(part) - len(part.lstrip())
     return begin, max(begin, start + len(part.rstrip()))
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c058
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c064
 def _own_start(text: str, start: int, end: int) -> tuple[int, int] | None:
     "The first part of a run without a bullet before it; None when its first sign or number belongs to a word."
     before = text[:start].rstrip(" \t")
@@ -267,7 +267,7 @@ def _own_start(text: str, start: int, end: int) -> tuple[int, int] | None:
         return (start, end) if sign and not glued else None
     return None if glued else (start, end)
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c061
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c067
 def _left_side(text: str, start: int, end: int, first: bool) -> tuple[int, int] | None:
     "The part of a stretch before `=` that can be read, from the back; None when it belongs to something else."
     start, end = _trim(text, start, end)
@@ -282,7 +282,7 @@ def _left_side(text: str, start: int, end: int, first: bool) -> tuple[int, int] 
         return None
     return (start, end) if found.operators or not first else None  # 10 % of 150 = 75/5: a lone number may end words
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c064
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c070
 def _right_side(text: str, start: int, end: int) -> tuple[int, int] | None:
     "The part of a stretch behind `=` that can be read, from the front."
     stop = end
@@ -296,7 +296,7 @@ def _right_side(text: str, start: int, end: int) -> tuple[int, int] | None:
         return None  # 1 1/2, 80 000: read by people in more than one way
     return start, end
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c067
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c073
 def _plain_steps(text: str) -> list[Step]:
     "The steps outside of marks."
     steps = []
@@ -322,7 +322,7 @@ def _plain_steps(text: str) -> list[Step]:
                 steps.append(Step(left[0], right[1], "" if _agrees(x.value, y.value, said) else wrong))
     return steps
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c070
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c076
 def find_steps(
     text: str,  # a response
 ) -> list[Step]:  # in order of appearance
@@ -330,7 +330,7 @@ def find_steps(
     unmarked = _MARK.sub(lambda m: "\0" * len(m[0]), text)
     return sorted(_marked_steps(text) + _plain_steps(unmarked), key=lambda step: step.start)
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c073
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c079
 class Arithmetic:
     "Tool: every arithmetic step of a response, +1 or -1; the score is the share of different steps that are right."
 
@@ -340,7 +340,7 @@ class Arithmetic:
     ):
         self.characters = characters
 
-# %% ../../nbs/06_tools/02_arithmetic.ipynb #c076
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #c082
 @patch
 def __call__(
     self: Arithmetic,

@@ -22,19 +22,8 @@ from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
 
 # %% ../../nbs/06_tools/05_logic.ipynb #c005
 _SYMBOL = re.compile(r"\s*(?:(?P<op><->|<=>|->|=>|[~!¬&∧|∨^⊕→↔()])|(?P<name>[A-Za-z_]\w*))")
-_CONNECTIVE = {symbol: "iff" for symbol in ("<->", "<=>", "↔")}
-_CONNECTIVE |= {symbol: "implies" for symbol in ("->", "=>", "→")}
-_CONNECTIVE |= {
-    "|": "or",
-    "∨": "or",
-    "^": "xor",
-    "⊕": "xor",
-    "&": "and",
-    "∧": "and",
-    "~": "not",
-    "!": "not",
-    "¬": "not",
-}
+_SYMBOLS = {"iff": "<-> <=> ↔", "implies": "-> => →", "or": "| ∨", "xor": "^ ⊕", "and": "& ∧", "not": "~ ! ¬"}
+_CONNECTIVE = {symbol: name for name, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 _WORDS = {"not", "and", "or", "xor", "implies", "iff", "true", "false"}
 _MAX_FORMULA_CHARS, _MAX_FORMULA_DEPTH = 2000, 50
 
@@ -50,10 +39,7 @@ def _tokenize(text: str) -> list[tuple[str, int]]:  # (token, character), ('', l
             odd = text[at:].strip()[:1]
             raise ValueError(f"formula {text[:60]!r}: {odd!r} at character {at} is no connective or name")
         word = m["op"] or m["name"]
-        if m["op"]:
-            token = _CONNECTIVE.get(word, word)
-        else:
-            token = word.lower() if word.lower() in _WORDS else word
+        token = word.lower() if word.lower() in _WORDS else _CONNECTIVE.get(word, word)
         tokens.append((token, m.end() - len(word)))
         at = m.end()
     return [*tokens, ("", len(text))]

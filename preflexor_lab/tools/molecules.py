@@ -34,6 +34,8 @@ _LABEL = re.compile(
     r"(?:[ \t]*[:=][*_]*|[ \t]+is\b:?)[ \t]*(?=\S)(.*)$",
     re.I | re.M,
 )
+
+# %% ../../nbs/06_tools/08_molecules.ipynb #c011
 _WRAP = "`*\"'“”$"
 
 
@@ -45,7 +47,7 @@ def _unwrap(text: str, a: int, b: int) -> tuple[int, int] | None:
         b -= 1
     return (a, b) if b > a else None
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c011
+# %% ../../nbs/06_tools/08_molecules.ipynb #c014
 def _candidates(answer: str):
     "Stretches that may be the SMILES, in the order in which they count."
     for block in reversed(list(_BLOCK.finditer(answer))):
@@ -55,7 +57,7 @@ def _candidates(answer: str):
         at, ticks = label.start(1), re.search(r"`([^`]+)`", label[1])
         yield (at + ticks.start(1), at + ticks.end(1)) if ticks else label.span(1)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c014
+# %% ../../nbs/06_tools/08_molecules.ipynb #c017
 def find_smiles(
     response: str,  # as it was generated
 ) -> tuple[int, int] | None:  # (start, end) of the SMILES in the response; None when there is none
@@ -70,7 +72,7 @@ def find_smiles(
         return None
     return base + found[0], base + found[1]
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c018
+# %% ../../nbs/06_tools/08_molecules.ipynb #c021
 _PIECE = re.compile(
     r"(?P<atom>\[[^\[\]\s]*\]|Br|Cl|[BCNOPSFIbcnops*])|(?P<ring>%\(\d{1,5}\)|%\d\d|\d)"
     r"|(?P<open>\()|(?P<close>\))|(?P<other>->|<-|[-=#$:~/\\.])"
@@ -84,14 +86,14 @@ def _atom_fault(atom: str) -> str:
         return "* stands for any atom: write the element"
     return f"{atom!r:.20} holds a number that no atom has" if _TOO_LARGE.search(atom) else ""
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c021
+# %% ../../nbs/06_tools/08_molecules.ipynb #c024
 def _unread_kind(char: str) -> str:
     "What a character is that belongs to no piece."
     if char.isspace():
         return "white space"
     return "a bracket without its partner" if char in "[]" else "no atom, bond, ring or branch"
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c024
+# %% ../../nbs/06_tools/08_molecules.ipynb #c027
 @dataclass
 class SmilesPieces:
     "The pieces of a SMILES, with their places in characters."
@@ -100,7 +102,7 @@ class SmilesPieces:
     rings: list[tuple[int, int, int, int]] = field(default_factory=list)  # (start, end, number, atom)
     faults: list[tuple[int, int, str]] = field(default_factory=list)  # (start, end, reason), in order
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c027
+# %% ../../nbs/06_tools/08_molecules.ipynb #c030
 def scan_smiles(
     smiles: str,  # one line
 ) -> SmilesPieces:
@@ -137,7 +139,7 @@ def scan_smiles(
     pieces.faults = unread or sorted(pieces.faults)
     return pieces
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c031
+# %% ../../nbs/06_tools/08_molecules.ipynb #c034
 _POSITION, _ATOMS = re.compile(r"around position (\d+)"), re.compile(r"atoms? (\d+)(?: and atom (\d+))?")
 _NOISE = re.compile(r"^\[[\d:]+\] SMILES Parse Error: | (?:for input|while parsing): .*$")
 
@@ -159,7 +161,7 @@ def _syntax_faults(log: str, smiles: str, pieces: SmilesPieces) -> list[tuple[in
             return [(a, b, reason) for a, b in hit]
     return [(0, len(smiles), reason)]
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c034
+# %% ../../nbs/06_tools/08_molecules.ipynb #c037
 def _chemistry_faults(mol, smiles: str, atoms: list[tuple[int, int]], log: str) -> list[tuple[int, int, str]]:
     "Every atom at fault in a molecule that was read but cannot be sanitised."
     if mol.GetNumAtoms() != len(atoms):
@@ -173,7 +175,7 @@ def _chemistry_faults(mol, smiles: str, atoms: list[tuple[int, int]], log: str) 
         faults = [(0, len(smiles), "RDKit cannot sanitise it: " + re.sub(r"^\[[\d:]+\] ", "", last))]
     return list(dict.fromkeys(faults))
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c037
+# %% ../../nbs/06_tools/08_molecules.ipynb #c040
 def parse_smiles(
     smiles: str,  # one line, not empty
 ) -> tuple[Any, list[tuple[int, int, str]], bool]:  # sanitised molecule or None; (start, end, reason); grammar right?
@@ -198,14 +200,14 @@ def parse_smiles(
         except RuntimeError as e:  # an invariant of RDKit is broken: it will not build this molecule
             return None, [(0, len(smiles), f"RDKit refuses it: {str(e).strip().splitlines()[0]:.80}")], True
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c041
+# %% ../../nbs/06_tools/08_molecules.ipynb #c044
 def _weight(mol) -> float:
     "Average molar mass in g/mol, isotope labels ignored, hydrogens included."
     table, atoms = import_chem().GetPeriodicTable(), mol.GetAtoms()
     hydrogen = table.GetAtomicWeight(1)
     return sum(table.GetAtomicWeight(a.GetAtomicNum()) + a.GetTotalNumHs() * hydrogen for a in atoms)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c044
+# %% ../../nbs/06_tools/08_molecules.ipynb #c047
 def properties(
     mol,  # a sanitised molecule
 ) -> dict:  # name -> number, and the formula in Hill's order
@@ -229,7 +231,7 @@ def properties(
         fragments=len(Chem.GetMolFrags(mol)),
     )
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c047
+# %% ../../nbs/06_tools/08_molecules.ipynb #c050
 _ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
@@ -240,7 +242,7 @@ def _read_formula(text: str) -> tuple[Counter, str]:
         counts[element] += int(n or 1)
     return counts, re.sub(r"[A-Za-z]\d*", "", text)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c050
+# %% ../../nbs/06_tools/08_molecules.ipynb #c053
 COUNT_PROPERTIES = ("atoms", "rings", "aromatic_rings", "donors", "acceptors", "rotatable", "charge", "fragments")
 REAL_PROPERTIES = ("weight", "logp", "tpsa")
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+(?:[+-]\d*)?")
@@ -252,7 +254,7 @@ def _is_range(bounds: list | tuple) -> bool:
         return False
     return None in bounds or bounds[0] <= bounds[1]
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c053
+# %% ../../nbs/06_tools/08_molecules.ipynb #c056
 def _check_target(name: str, wanted: Any) -> tuple | str:
     "One target as (low, high), or as the formula; raises ValueError."
     if name == "formula":
@@ -273,7 +275,7 @@ def _check_target(name: str, wanted: Any) -> tuple | str:
     also = " or a number" if name in COUNT_PROPERTIES else ""
     raise ValueError(f"target {name!r} must be (low, high){also}, got {wanted!r}")
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c056
+# %% ../../nbs/06_tools/08_molecules.ipynb #c059
 def check_targets(
     targets: Mapping,  # property -> (low, high) with None for no bound, a count, or a formula; None asks for nothing
 ) -> dict:  # property -> (low, high), or the formula
@@ -283,7 +285,7 @@ def check_targets(
     # None: a column of a dataset that this row leaves empty
     return {name: _check_target(name, wanted) for name, wanted in targets.items() if wanted is not None}
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c060
+# %% ../../nbs/06_tools/08_molecules.ipynb #c063
 def _describe_range(low: float | None, high: float | None) -> str:
     "Bounds in words."
     if low == high:
@@ -292,7 +294,7 @@ def _describe_range(low: float | None, high: float | None) -> str:
         return f"at most {high:g}"
     return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c063
+# %% ../../nbs/06_tools/08_molecules.ipynb #c066
 def _check_properties(mol, targets: Mapping) -> list[tuple[bool, str]]:
     "One (met, reason) per target."
     values, checks = properties(mol), []
@@ -306,7 +308,7 @@ def _check_properties(mol, targets: Mapping) -> list[tuple[bool, str]]:
         checks.append((met, f"{name} {value:.4g}, wanted {_describe_range(low, high)}"))
     return checks
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c066
+# %% ../../nbs/06_tools/08_molecules.ipynb #c069
 class Molecule:
     "Tool: is the answer a molecule, with the targets' properties, equal to the reference?"
 
@@ -330,14 +332,14 @@ class Molecule:
         self.targets, self.match, self.references = check_targets(targets or {}), match, dict(references or {})
         self.validity, self.longest, self.characters = validity, longest, characters
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c069
+# %% ../../nbs/06_tools/08_molecules.ipynb #c072
 @patch
 def _identity(self: Molecule, mol) -> str:
     "What two equal molecules share."
     Chem = import_chem()
     return Chem.MolToSmiles(mol) if self.match == "canonical" else Chem.MolToInchi(mol)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c072
+# %% ../../nbs/06_tools/08_molecules.ipynb #c075
 @patch
 def _requirements(self: Molecule, prompt: str, item: Any) -> tuple[dict, str]:
     "Targets, and the reference's identity or ''; raises ValueError when the item cannot be judged."
@@ -359,7 +361,7 @@ def _requirements(self: Molecule, prompt: str, item: Any) -> tuple[dict, str]:
         raise ValueError(f"the reference {reference[:60]!r} is no molecule: {faults[0][2]}")
     return targets, self._identity(mol)
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c075
+# %% ../../nbs/06_tools/08_molecules.ipynb #c078
 @patch
 def _grade_smiles(
     self: Molecule,
@@ -387,7 +389,7 @@ def _grade_smiles(
     score = share + (1 - share) * (len(checks) - len(missed)) / max(1, len(checks))
     return Certificate(score, not missed, tuple(spans), "; ".join(missed) or "valid SMILES")
 
-# %% ../../nbs/06_tools/08_molecules.ipynb #c078
+# %% ../../nbs/06_tools/08_molecules.ipynb #c081
 @patch
 def __call__(
     self: Molecule,

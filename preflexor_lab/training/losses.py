@@ -52,12 +52,12 @@ def _check_same_shape(**tensors):
     if len(set(shapes.values())) > 1:
         raise ValueError(f"shapes must agree, got {', '.join(f'{k} {v}' for k, v in shapes.items())}")
 
-
+# %% ../../nbs/08_training/00_losses.ipynb #c020
 def _widen(t):
     "float64 stays, everything else becomes float32."
     return t.to(torch.float64 if t.dtype == torch.float64 else torch.float32)
 
-# %% ../../nbs/08_training/00_losses.ipynb #c020
+# %% ../../nbs/08_training/00_losses.ipynb #c023
 def orpo_loss(
     chosen_mean_logps: torch.Tensor,  # (B,) mean log-probability of the chosen completion, at most 0
     rejected_mean_logps: torch.Tensor,  # (B,) of the rejected one
@@ -73,7 +73,7 @@ def orpo_loss(
     log_odds = (w - l) - (log1mexp(w) - log1mexp(l))
     return chosen_nll - beta * F.logsigmoid(log_odds)
 
-# %% ../../nbs/08_training/00_losses.ipynb #c024
+# %% ../../nbs/08_training/00_losses.ipynb #c027
 def dpo_loss(
     margin: torch.Tensor,  # (B,) chosen-minus-rejected policy/reference log-ratio
     beta: float = 0.1,  # sharpness
@@ -82,7 +82,7 @@ def dpo_loss(
     _check_positive("beta", beta)
     return -F.logsigmoid(beta * _widen(margin))
 
-# %% ../../nbs/08_training/00_losses.ipynb #c028
+# %% ../../nbs/08_training/00_losses.ipynb #c031
 def exo_loss(
     margin: torch.Tensor,  # (B,) chosen-minus-rejected policy/reference log-ratio
     beta: float = 0.1,  # sharpness
@@ -98,7 +98,7 @@ def exo_loss(
     log_q, log_1q = F.logsigmoid(x), F.logsigmoid(-x)
     return log_q.exp() * (log_q - math.log1p(-eps)) + log_1q.exp() * (log_1q - math.log(eps))
 
-# %% ../../nbs/08_training/00_losses.ipynb #c033
+# %% ../../nbs/08_training/00_losses.ipynb #c036
 def spin_loss(
     margin: torch.Tensor,  # (B,) target-minus-own-sample log-ratio against the previous iterate
     lam: float = 0.1,  # the paper's lambda
@@ -107,7 +107,7 @@ def spin_loss(
     _check_positive("lam", lam)
     return -F.logsigmoid(lam * _widen(margin))
 
-# %% ../../nbs/08_training/00_losses.ipynb #c037
+# %% ../../nbs/08_training/00_losses.ipynb #c040
 def _valid_group(rewards):
     "Rewards with NaN as 0, which of them are valid, and how many per group (P, 1); raises ValueError on the shape."
     if rewards.ndim != 2 or rewards.shape[1] < 2:
@@ -115,7 +115,7 @@ def _valid_group(rewards):
     r, valid = _widen(rewards), ~rewards.isnan()
     return torch.where(valid, r, torch.zeros_like(r)), valid, valid.sum(1, keepdim=True)
 
-# %% ../../nbs/08_training/00_losses.ipynb #c040
+# %% ../../nbs/08_training/00_losses.ipynb #c043
 def rloo_advantages(
     rewards: torch.Tensor,  # (P, K) K samples of each of P prompts; NaN where a sample has no reward
 ) -> torch.Tensor:  # (P, K) reward minus the mean of the other valid ones; 0 where there is none to compare with
@@ -124,7 +124,7 @@ def rloo_advantages(
     others = (r.sum(1, keepdim=True) - r) / (n - 1).clamp(min=1)
     return torch.where(valid & (n > 1), r - others, torch.zeros_like(r))
 
-# %% ../../nbs/08_training/00_losses.ipynb #c044
+# %% ../../nbs/08_training/00_losses.ipynb #c047
 def grpo_advantages(
     rewards: torch.Tensor,  # (P, K) K samples of each of P prompts; NaN where a sample has no reward
 ) -> torch.Tensor:  # (P, K) standardised rewards; 0 where there is no reward, or none to compare it with
@@ -136,7 +136,7 @@ def grpo_advantages(
     std = (centred.square().sum(1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
     return torch.where(n > 1, centred / (std + 1e-4), torch.zeros_like(r))
 
-# %% ../../nbs/08_training/00_losses.ipynb #c049
+# %% ../../nbs/08_training/00_losses.ipynb #c052
 def gae(
     rewards: torch.Tensor,  # (B, T) one reward per token
     values: torch.Tensor,  # (B, T) value estimates
@@ -160,7 +160,7 @@ def gae(
     out = out.where(m, torch.zeros_like(out))
     return out, (out + v).where(m, torch.zeros_like(out))
 
-# %% ../../nbs/08_training/00_losses.ipynb #c057
+# %% ../../nbs/08_training/00_losses.ipynb #c060
 def whiten(
     advantages: list[torch.Tensor],  # (N, T) of each micro-batch of a step
     masks: list[torch.Tensor],  # (N, T) 1 on real tokens
@@ -177,7 +177,7 @@ def whiten(
     scale = (max(0.0, squares / n - mean * mean) + eps) ** -0.5
     return [(a - mean) * scale * m for a, m in zip(advantages, masks)]
 
-# %% ../../nbs/08_training/00_losses.ipynb #c061
+# %% ../../nbs/08_training/00_losses.ipynb #c064
 def ppo_loss(
     logps: torch.Tensor,  # (N, T) with gradient
     old: torch.Tensor,  # (N, T) of the policy that sampled
@@ -189,7 +189,7 @@ def ppo_loss(
     free, held = -advantages * ratio, -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
     return torch.maximum(free, held), ratio, held > free
 
-# %% ../../nbs/08_training/00_losses.ipynb #c065
+# %% ../../nbs/08_training/00_losses.ipynb #c068
 def value_loss(
     values: torch.Tensor,  # (N, T) with gradient
     old: torch.Tensor,  # (N, T) when the batch was sampled
@@ -200,7 +200,7 @@ def value_loss(
     held = old + (values - old).clamp(-cliprange, cliprange)
     return 0.5 * torch.maximum((values - returns).square(), (held - returns).square())
 
-# %% ../../nbs/08_training/00_losses.ipynb #c069
+# %% ../../nbs/08_training/00_losses.ipynb #c072
 def reinforce_loss(
     logps: torch.Tensor,  # (N,) or (N, T), with gradient
     advantages: torch.Tensor,  # of the same shape
