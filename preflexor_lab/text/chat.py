@@ -6,6 +6,7 @@
 __all__ = ['render', 'encode']
 
 # %% ../../nbs/01_text/05_chat.ipynb #c002
+import re
 from collections.abc import Mapping, Sequence
 
 from .markers import THINK_END, THINK_START
@@ -71,12 +72,30 @@ def prompt_ids(tokenizer, texts: list[str], special: bool) -> list[list[int]]:
     ]
 
 
+def continuation_ids(tokenizer, text: str) -> list[int]:
+    "Ids of a text that follows another: no space and no beginning of sequence is put before it."
+    for before in ("\n", "a", ".", "0"):
+        head, joint = prompt_ids(tokenizer, [before, before + text], special=False)
+        if head and tokenizer.unk_token_id not in head and joint[: len(head)] == head:
+            return joint[len(head) :]
+    return prompt_ids(tokenizer, [text], special=False)[0]
+
+
 def completion_ids(tokenizer, text: str, head: list[int], joint: list[int], eos: bool) -> list[int]:
     "What follows the prompt in the joint tokenisation, or the completion's own ids where a token merges across."
-    tail = joint[len(head) :]
-    if joint[: len(head)] != head:
-        tail = tokenizer(text, add_special_tokens=False)["input_ids"]
+    tail = joint[len(head) :] if joint[: len(head)] == head else continuation_ids(tokenizer, text)
     return tail + [tokenizer.eos_token_id] if eos and tail[-1:] != [tokenizer.eos_token_id] else tail
+
+# %% ../../nbs/01_text/05_chat.ipynb #0b08d69b
+def split_at(
+    text: str,  # a completion
+    markers: Sequence[str],  # those that are plain text
+) -> list[str]:  # pieces, markers among them, in order; empty ones left out
+    "The text in pieces, each marker one of them."
+    if not markers:
+        return [text] if text else []
+    pattern = "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
+    return [piece for piece in re.split(f"({pattern})", text) if piece]
 
 # %% ../../nbs/01_text/05_chat.ipynb #c018
 def encode(
@@ -87,6 +106,7 @@ def encode(
     max_prompt_length: int | None = None,  # tokens of the prompt, which keeps its *end*, where the question is
     max_completion_length: int | None = None,  # tokens of the completion, which keeps its start
     eos: bool = True,  # end every completion with the end-of-sequence token
+    markers: Sequence[str] = (),  # markers; those that are no tokens get the same ids wherever they stand
 ) -> list[
     tuple[list[int], list[int]]
 ]:  # (prompt ids, completion ids); the second empty when the prompt fills max_length
@@ -101,11 +121,17 @@ def encode(
     if len(plain) > 1:
         raise ValueError("some prompts are text and some are chat messages: give one kind in one dataset")
     texts, special = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)], plain == {True}
+    written = [m for m in markers if len(tokenizer.encode(m, add_special_tokens=False)) > 1]
+    pieces = [split_at(c, written) for _, c in texts]
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special)
-    joints = prompt_ids(tokenizer, [p + c for p, c in texts], special)
+    joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special)
     out = []
-    for (_, text), head, joint in zip(texts, heads, joints):
-        tail = completion_ids(tokenizer, text, head, joint, eos)[:max_completion_length]
+    for parts, head, joint in zip(pieces, heads, joints):
+        tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint, eos and len(parts) < 2)
+        for n, part in enumerate(parts[1:], 2):
+            following = continuation_ids(tokenizer, part)
+            tail = tail + completion_ids(tokenizer, part, [], following, eos and n == len(parts))
+        tail = tail[:max_completion_length]
         if max_prompt_length is not None:
             head = head[-max_prompt_length:]
         if max_length is not None:
@@ -130,15 +156,16 @@ def marker_ids(
     tokenizer,  # Hugging Face tokenizer
     start: str = THINK_START,  # marker that opens the thinking
     end: str = THINK_END,  # marker that closes it
-) -> tuple[int, int]:  # ids of both
-    "Ids of the two markers; raises ValueError when one is not a single token of this tokenizer."
+) -> tuple:  # of both: an id, or a tuple of ids for a marker that is plain text
+    "Ids of the two markers, as `encode` writes them; raises ValueError when the tokenizer cannot write one."
     out = []
     for marker in (start, end):
-        found = tokenizer.convert_tokens_to_ids(marker)
-        if found is None or (found == tokenizer.unk_token_id and marker != tokenizer.unk_token):
+        ids = tokenizer.encode(marker, add_special_tokens=False)
+        ids = ids if len(ids) == 1 else continuation_ids(tokenizer, marker)
+        if not ids or (tokenizer.unk_token_id in ids and marker != tokenizer.unk_token):
             how = "register it with register_markers(tokenizer, model), or name another marker"
-            raise ValueError(f"{marker!r} is not a token of this tokenizer: {how}")
-        out.append(found)
+            raise ValueError(f"{marker!r} cannot be written by this tokenizer: {how}")
+        out.append(ids[0] if len(ids) == 1 else tuple(ids))
     return tuple(out)
 
 # %% ../../nbs/01_text/05_chat.ipynb #c031
