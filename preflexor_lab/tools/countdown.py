@@ -21,8 +21,10 @@ from .arithmetic import _RUN, Expression, ExpressionError, _trim, format_value, 
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c005
-_GIVEN = re.compile(r"[\[(:]\s*([0-9]+(?:[\s,]+[0-9]+)+)\s*(?:[\])]|$)|\buse\s+([0-9]+(?:[\s,]+[0-9]+)*)")
-_TARGET = re.compile(r"\b(?:equals?|makes?|gets?|reach(?:es)?|obtain|target(?:\s+is)?)\s*:?\s*(?:to\s+)?([0-9]+)\b")
+_GIVEN = re.compile(r"[\[(:]\s*([0-9]+(?:[\s,]+[0-9]+)+)\s*(?:[\])]|$)|\buse\s+([0-9]+(?:[\s,]+[0-9]+)*)", re.I)
+_TARGET = re.compile(
+    r"\b(?:equals?|makes?|gets?|reach(?:es)?|obtain|target(?:\s+is)?)\s*:?\s*(?:to\s+)?([0-9]+)\b", re.I
+)
 
 
 def read_game(
