@@ -36,38 +36,80 @@ def render_prompt(
     begun = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
     return _apply_template(tokenizer, messages, generate=True) + begun
 
+# %% ../../nbs/01_text/05_chat.ipynb #7bc3f73c
+_PROBE = "zq7"  # a reply that no template has anything to do with
+
+
+def turn_end(
+    tokenizer,  # Hugging Face tokenizer with a chat template
+) -> str:  # "" when the template adds nothing
+    "What the template puts behind a reply, up to its first special token: the end that a model learns to write."
+    question = [{"role": "user", "content": "a"}]
+    full = _apply_template(tokenizer, [*question, {"role": "assistant", "content": _PROBE}], generate=False)
+    behind = full.rpartition(_PROBE)[2]
+    known = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
+    found = [(behind.index(token), -len(token)) for token in known if token and token in behind]
+    if not found:
+        return tokenizer.eos_token or ""
+    at, size = min(found)
+    return behind[: at - size]
+
 # %% ../../nbs/01_text/05_chat.ipynb #c011
+def _check_kept(head: str, prompt) -> None:
+    "Raise ValueError when an earlier reply is not in the rendered prompt as it was."
+    for n, message in enumerate(prompt):
+        if message["role"] == "assistant" and message["content"].strip() not in head:
+            raise ValueError(
+                f"the chat template leaves out a part of message {n} (thinking of an earlier turn?):"
+                f" {message['content'][:60]!r}; give that prompt as text, or drop what the template drops"
+            )
+
+
+def _space_before(tokenizer, prompt, head: str, reply: Mapping[str, str]) -> str:
+    "White space that the template puts between an open turn and its reply."
+    if prompt[-1]["role"] == "assistant" or not reply["content"]:
+        return ""  # the turn was begun already
+    full = _apply_template(tokenizer, [*prompt, reply], generate=False)
+    between = full[len(head) :].partition(reply["content"])[0] if full.startswith(head) else "lost"
+    return "" if between.strip() else between
+
+
 def render(
     tokenizer,  # Hugging Face tokenizer, with a chat template when messages are given
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
     completion: str | Sequence[Mapping[str, str]],  # text (after a chat prompt: one assistant message), or messages
 ) -> tuple[str, str]:  # prompt text, completion text
-    "Texts of an example; raises ValueError when a template does not keep its own prompt, or there is none."
+    "Texts of an example; raises ValueError when a template loses a part of the conversation, or there is none."
     if isinstance(prompt, str):
         if not isinstance(completion, str):
             kind = type(completion).__name__
             raise ValueError(f"a prompt given as text needs a completion given as text, got {kind}")
         return prompt, completion
+    head = render_prompt(tokenizer, prompt)
+    _check_kept(head, prompt)
     reply = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-    head = _apply_template(tokenizer, prompt, generate=True)
+    if len(reply) == 1:
+        return head, _space_before(tokenizer, prompt, head, reply[0]) + reply[0]["content"] + turn_end(tokenizer)
     full = _apply_template(tokenizer, [*prompt, *reply], generate=False)
     if not full.startswith(head):
         raise ValueError(
             "the chat template renders the prompt differently once the reply follows it: "
             "give prompt and completion as text"
         )
-    tail, end = full[len(head) :], tokenizer.eos_token
-    cut = tail.rfind(end) if end else -1
-    ends = cut >= 0 and not tail[cut + len(end) :].strip()
-    return head, tail[: cut + len(end)] if ends else tail
+    end = turn_end(tokenizer)
+    tail, cut = full[len(head) :], full[len(head) :].rfind(end)
+    return head, tail[: cut + len(end)] if cut >= 0 and not tail[cut + len(end) :].strip() else tail
 
 # %% ../../nbs/01_text/05_chat.ipynb #c015
 def prompt_ids(tokenizer, texts: list[str], special: bool) -> list[list[int]]:
-    "Ids of prompts, without an end of sequence that a tokenizer may add by itself."
-    end = tokenizer.eos_token_id
-    ids = tokenizer(texts, add_special_tokens=special)["input_ids"] if texts else []
+    "Ids of prompts: one beginning of sequence where the tokenizer has it, and no end that it may add by itself."
+    end, begin = tokenizer.eos_token_id, tokenizer.bos_token
+    again = {special and bool(begin) and t.startswith(begin) for t in texts}  # a rendered template given as text
+    if len(again) > 1:
+        return [prompt_ids(tokenizer, [t], special)[0] for t in texts]
+    ids = tokenizer(texts, add_special_tokens=special and again != {True})["input_ids"] if texts else []
     return [
-        x[:-1] if end is not None and x[-1:] == [end] and not t.endswith(tokenizer.eos_token) else x
+        list(x[:-1] if end is not None and x[-1:] == [end] and not t.endswith(tokenizer.eos_token) else x)
         for x, t in zip(ids, texts)
     ]
 
@@ -85,6 +127,16 @@ def completion_ids(tokenizer, text: str, head: list[int], joint: list[int], eos:
     "What follows the prompt in the joint tokenisation, or the completion's own ids where a token merges across."
     tail = joint[len(head) :] if joint[: len(head)] == head else continuation_ids(tokenizer, text)
     return tail + [tokenizer.eos_token_id] if eos and tail[-1:] != [tokenizer.eos_token_id] else tail
+
+# %% ../../nbs/01_text/05_chat.ipynb #118b0bd0
+def encode_prompt(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+    special: bool | None = None,  # add what the tokenizer adds; None: for text yes, for messages no
+) -> list[int]:
+    "Ids of a prompt, as every engine and trainer reads it."
+    special = isinstance(prompt, str) if special is None else special
+    return prompt_ids(tokenizer, [render_prompt(tokenizer, prompt)], special)[0]
 
 # %% ../../nbs/01_text/05_chat.ipynb #0b08d69b
 def split_at(
@@ -123,14 +175,15 @@ def encode(
     texts, special = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)], plain == {True}
     written = [m for m in markers if len(tokenizer.encode(m, add_special_tokens=False)) > 1]
     pieces = [split_at(c, written) for _, c in texts]
+    end = eos and special  # a chat turn has its own
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special)
     joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special)
     out = []
     for parts, head, joint in zip(pieces, heads, joints):
-        tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint, eos and len(parts) < 2)
+        tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint, end and len(parts) < 2)
         for n, part in enumerate(parts[1:], 2):
             following = continuation_ids(tokenizer, part)
-            tail = tail + completion_ids(tokenizer, part, [], following, eos and n == len(parts))
+            tail = tail + completion_ids(tokenizer, part, [], following, end and n == len(parts))
         tail = tail[:max_completion_length]
         if max_prompt_length is not None:
             head = head[-max_prompt_length:]

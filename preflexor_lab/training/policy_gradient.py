@@ -27,7 +27,7 @@ from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.models.scoring import _unwrap, token_logps
 from preflexor_lab.tasks.evaluation import answer_text
 from preflexor_lab.tasks.statistics import maj_at_k
-from preflexor_lab.text.chat import render_prompt
+from preflexor_lab.text.chat import encode_prompt
 from preflexor_lab.text.records import Certificate, Completion
 from preflexor_lab.training.losses import reinforce_loss, rloo_advantages
 from preflexor_lab.training.sft import (
@@ -187,8 +187,7 @@ def prompt_rows(
     "Tokenise prompts as the engine does; raises ValueError for an empty one or one that leaves no room."
     out = []
     for i, row in enumerate(rows):
-        text = render_prompt(tokenizer, row["prompt"])
-        ids = list(tokenizer(text, add_special_tokens=isinstance(row["prompt"], str))["input_ids"])
+        ids = encode_prompt(tokenizer, row["prompt"])
         if not ids:
             raise ValueError(f"row {i}: the prompt is empty")
         if limit is not None and len(ids) > limit:
