@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..data.judges import NUMBER_PATTERN, number_of, opens_thinking, without_thinking
 from ..models.local import LocalEngine
 from ..text.markers import MARKERS, Markers, join_sections, neutralise, split_sections
 from ..text.records import Completion, Round, Trace
@@ -185,15 +186,30 @@ def continue_from(
 # %% ../../nbs/10_methods/01_reflect.ipynb #c033
 @dataclass(frozen=True)
 class ScoreAccepts:
-    "Accepts an attempt when the last score in its critique reaches `minimum`."
+    "Accepts an attempt when the last score in its critique reaches `minimum`; raises ValueError on one above `high`."
 
     minimum: float = 5  # score from which nothing is left to improve
-    pattern: str = r"score\s*:?\s*(-?\d+(?:\.\d+)?)"  # one group: the number
+    pattern: str = rf"score\s*:?\s*{NUMBER_PATTERN}"  # one group: the number, and whatever is joined to it
+    high: float | None = None  # best score, which a score cannot exceed; None: 5, or `minimum` where that is more
+
+    def __post_init__(self):
+        high = max(5.0, self.minimum) if self.high is None else self.high
+        if self.minimum > high:
+            raise ValueError(
+                f"ScoreAccepts: minimum={self.minimum:g} is above high={high:g}, so nothing would be accepted"
+            )
+        object.__setattr__(self, "high", high)
 
     def __call__(self, critique: str) -> bool:
         "Whether nothing is left to improve."
-        found = re.findall(self.pattern, critique, re.IGNORECASE)
-        return bool(found) and float(found[-1]) >= self.minimum
+        for m in reversed(list(re.finditer(self.pattern, critique, re.IGNORECASE))):
+            try:
+                score = number_of(m[1], 0, self.high)
+            except ValueError:
+                return False  # the last score is not one number
+            if score is not None:
+                return self.minimum <= score <= self.high
+        return False
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c039
 @dataclass
@@ -206,6 +222,7 @@ class _Run:
     reflection: str = ""  # the reasoner's own reflect section
     answer: str = ""
     critique: str = ""  # critique of the latest answer
+    heard: str | None = ""  # what it says outside thinking; None: it was cut off before
     improved: str = ""  # thinking written from that critique
     active: bool = True
     complete: bool = True
@@ -299,13 +316,21 @@ class _Loop:
         return tuple(kw | dict(seed=kw["seed"] + number) for kw in (self.ask_kw, self.improve_kw))
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c051
+def _hear(run: _Run, text: str, markers: Markers, opened: bool = False) -> None:
+    "Set what `accept` may read of a critique that was written as `text`."
+    said, cut = without_thinking(text, markers, opened, names=("thinking",))
+    run.heard = None if cut else run.critique if said == text else said.strip()
+
+
 def _asked_critiques(loop: _Loop, runs: list[_Run], kw: dict) -> None:
     "Critiques that the critic writes."
     form, single = loop.form, loop.form.single
     stop = dict(stop=[form.markers.end("reflection")]) if single else {}
+    opened = not single and opens_thinking(loop.critic, form.markers)
     prompts = [form.critique(r.question, r.thinking, r.answer, r.attempt) for r in runs]
     for run, c in _call(loop.critic, runs, prompts, "critique", **kw | stop):
         run.critique = split_reflection(c.text, form.markers)[0] if single else reply_text(c.text, form.markers)
+        _hear(run, run.critique if single else c.text, form.markers, opened)
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c054
 def _given_critiques(loop: _Loop, runs: list[_Run], number: int) -> None:
@@ -328,7 +353,9 @@ def _critique(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
         for run in runs:
             run.critique = run.reflection
     for run in runs:
-        if run.active and loop.accept(run.critique):
+        if loop.source != "critic":
+            _hear(run, run.critique, loop.form.markers)
+        if run.active and run.heard is not None and loop.accept(run.heard):
             run.stop(f"accepted in round {number}")
     return [r for r in runs if r.active]
 
@@ -368,7 +395,8 @@ def _whole_round(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
     prompts = [_reflect_prompt(form, r) for r in runs]
     for run, c in _call(loop.critic, runs, prompts, "reflection", **loop.at(number)[1]):
         run.critique, rest = split_reflection(c.text, form.markers)
-        if loop.accept(run.critique):
+        _hear(run, run.critique, form.markers)
+        if run.heard is not None and loop.accept(run.heard):
             run.stop(f"accepted in round {number}")
         elif rest.strip():
             _corrected(form, run, c, rest, [])

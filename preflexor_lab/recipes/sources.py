@@ -249,9 +249,10 @@ class CorpusSource(QuestionSource):
         return RewardConfig(self.recipe.judge.prompt or JUDGE_PROMPT, self.recipe.judge.pattern)
 
     def graded(self, items: list, responses: list[list[str]]) -> tuple[list, list]:
-        "5 for a right answer, 0 for a wrong one, None where grading failed; with the grader's reason."
+        "The best vote for a right answer, the worst for a wrong one, None where grading failed; with the grader's reason."
         certs = [[self.teacher.grade(i, r) for r in row] for i, row in zip(items, responses)]
-        scores = [[None if c.failed else 5.0 if c.passed else 0.0 for c in row] for row in certs]
+        config = self.judge_config()
+        scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
         return scores, [[c.reason or "The answer is right." for c in row] for row in certs]
 
     def evaluate(self, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:

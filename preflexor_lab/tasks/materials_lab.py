@@ -419,10 +419,12 @@ def critique(
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c102
 def parse_critique(
     text: str,  # what a critic wrote
-) -> int | None:  # its score 0…9, None when it gives none
-    "The score of a critique: the last one it states."
-    found = re.findall(r"score (\d)\b", text)
-    return int(found[-1]) if found else None
+) -> int | None:  # its score 0…5, None when the last one it states is none
+    "The score of a critique: the last one it states, before any thinking."
+    said = text.partition(THINK_START)[0]
+    found = re.findall(r"\bscore\s+((?:(?!\bscore\b)[^;<\n])*)", said)
+    last = found[-1].rstrip(" .,") if found else ""
+    return int(last) if re.fullmatch("[0-5]", last) else None
 
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c106
 def judge_prompt(
