@@ -291,7 +291,7 @@ def with_opening(
     markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
     prompt: object = None,  # the text that it continues; None, or chat messages: not known
 ) -> str:  # the completion, with the start marker before it that the prompt had
-    "A completion that is whole by itself; with an unknown prompt, an end marker that comes first shows what was opened."
+    "A completion that is whole by itself; if the prompt is unknown, a first end marker shows what was opened."
     events = [e for e in find_known(text, markers) if e[2] in MARKERS.pairs]
     if isinstance(prompt, str):
         start = opened_by(prompt, markers)[0]
