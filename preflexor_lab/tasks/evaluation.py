@@ -169,10 +169,8 @@ def lost_thinking(
     "Whether an earlier turn of the assistant came with thinking that is not in the rendered text."
     if isinstance(prompt, str) or text is None:
         return False
-    read, seen = (
-        [read_sections(m["content"], markers) for m in prompt if m["role"] == "assistant"],
-        "".join(text.split()),
-    )
+    turns = [m["content"] for m in prompt if m["role"] == "assistant" and isinstance(m["content"], str)]
+    read, seen = [read_sections(t, markers) for t in turns], "".join(text.split())
     return any("".join(part.split()) not in seen for s in read for part in (s.thinking, s.reflection))
 
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c027
