@@ -6,14 +6,14 @@
 __all__ = ['response_offsets', 'token_rewards', 'HeatMap', 'heat_html', 'Exact']
 
 # %% ../../nbs/06_tools/01_certificates.ipynb #c002
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from ..tasks.graders import Item, exact_grader
 from ..text.display import escape_html, printable
-from ..text.markers import answer_span
+from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
 
 # %% ../../nbs/06_tools/01_certificates.ipynb #c005
@@ -238,8 +238,9 @@ class Exact:
         self,
         answers: dict[str, str] | None = None,  # prompt -> reference, for calls without an item
         plural: bool = False,  # forgive a plural ending
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
-        self.answers, self.plural = dict(answers or {}), plural
+        self.answers, self.plural, self.markers = dict(answers or {}), plural, markers
 
     def __call__(
         self,
@@ -252,6 +253,6 @@ class Exact:
         if reference is None:
             return Certificate(0.0, False, error=f"exact: there is no reference for the prompt {prompt[:60]!r}")
         question = prompt or " ?"
-        cert = exact_grader(Item("exact", question, reference, question), response, self.plural)
-        span = Span(*answer_span(response), 1.0 if cert.passed else -1.0, cert.reason)
+        cert = exact_grader(Item("exact", question, reference, question), response, self.plural, self.markers)
+        span = Span(*answer_place(response, self.markers, question), 1.0 if cert.passed else -1.0, cert.reason)
         return Certificate(cert.score, cert.passed, (span,), cert.reason)

@@ -27,7 +27,8 @@ from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.models.scoring import _unwrap, token_logps
 from preflexor_lab.tasks.evaluation import answer_text
 from preflexor_lab.tasks.statistics import maj_at_k
-from preflexor_lab.text.chat import encode_prompt
+from preflexor_lab.text.chat import encode_prompt, render_prompt
+from preflexor_lab.text.markers import with_opening
 from preflexor_lab.text.records import Certificate, Completion
 from preflexor_lab.training.losses import reinforce_loss, rloo_advantages
 from preflexor_lab.training.sft import (
@@ -316,8 +317,10 @@ class PolicyTrainer(CompletionTrainer):
         engine=None,  # where samples come from; None: the policy itself
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
+        markers=None,  # of the model's thinking, besides ours and `<think>`; the tool has its own
     ):
         self.tokenizer, self.tool, self.policy_args, self.source = processing_class, tool, args, engine
+        self.thinking_markers = markers
         self.shared, self.pad_id, self.samples = args.share_prompts, pad_token(processing_class), []
         self.spent = {"samples": 0, "sampled_tokens": 0, "trained_tokens": 0}
         if args.gradient_checkpointing and args.share_prompts:
@@ -363,13 +366,19 @@ def get_train_dataloader(self: PolicyTrainer):
         is_training=True,
     )
 
+# %% ../../nbs/08_training/06_policy_gradient.ipynb #e7g001
+@patch
+def whole(self: PolicyTrainer, row: dict, text: str) -> str:
+    "A sampled text, with the start marker before it that its prompt ended in."
+    return with_opening(text, self.thinking_markers, render_prompt(self.tokenizer, row["prompt"]))
+
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c059
 @patch
 def score(self: PolicyTrainer, groups: list[list[Rollout]]) -> None:
     "The tool's verdict on every sample; one that crashes, or returns no number, gives no score."
     for r in (r for g in groups for r in g if not r.error):
         try:
-            got = self.tool(r.row["prompt"], r.completion.text, SimpleNamespace(**r.row))
+            got = self.tool(r.row["prompt"], self.whole(r.row, r.completion.text), SimpleNamespace(**r.row))
         except Exception as e:
             r.error = f"{type(e).__name__}: {e}"
             continue
@@ -603,9 +612,10 @@ def evaluate(self: PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_ke
     verdicts = iter(
         self.verdicts([(row, c) for row, own, more in zip(mine, greedy, drawn, strict=True) for c in (*own, *more)])
     )
-    for (c,), more in zip(greedy, drawn):
+    for row, (c,), more in zip(mine, greedy, drawn):
+        answers = [answer_text(self.whole(row, m.text), self.thinking_markers) for m in more]
         first, right = next(verdicts), [next(verdicts)[1] for _ in more]
-        votes = [sum(right) / k, maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
+        votes = [sum(right) / k, maj_at_k(answers, right), float(any(right))] if k else []
         sums += torch.tensor([*first, float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
     sums = self.accelerator.reduce(sums.float().to(self.args.device), "sum") / max(1, len(rows))
     metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(names, sums.tolist())}
