@@ -249,7 +249,7 @@ class CorpusSource(QuestionSource):
         return RewardConfig(self.recipe.judge.prompt or JUDGE_PROMPT, self.recipe.judge.pattern)
 
     def graded(self, items: list, responses: list[list[str]]) -> tuple[list, list]:
-        "The best vote for a right answer, the worst for a wrong one, None where grading failed; with the reasons."
+        "Best vote for a right answer, worst for a wrong one, None where grading failed; with the grader's reason."
         certs = [[self.teacher.grade(i, r) for r in row] for i, row in zip(items, responses)]
         config = self.judge_config()
         scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
