@@ -118,6 +118,7 @@ class LaTROTrainer(PolicyTrainer):
 
     Raises ValueError on missing columns, empty answers, or answers that the model's window cannot hold."""
 
+    needs_tool = False
     needs = (("queries", "prompt"), ("responses", "completion", "chosen"))
 
     def __init__(

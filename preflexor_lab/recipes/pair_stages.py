@@ -205,6 +205,7 @@ def run(self: PairStage, model, context: Context):
             with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
                 loop.train(on_step=context.step)
     except NothingToLearn as e:
+        self.pairs_file.parent.mkdir(exist_ok=True)
         to_jsonl([], self.pairs_file)
         return self.leave_as_is(self.merged(model), context, str(e), questions=self.questions, pairs=0)
     for line in loop.round_log(before + 1):

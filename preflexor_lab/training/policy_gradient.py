@@ -308,6 +308,7 @@ class PolicyTrainer(CompletionTrainer):
     "RLOO on a scored sample; a base class for methods with other scores. Raises ValueError without prompts or tool."
 
     needs = ("prompt",)  # columns of the dataset
+    needs_tool: bool = True  # False: the method scores samples by itself
     stop: tuple = ()  # strings that end a sample
 
     def __init__(
@@ -325,7 +326,7 @@ class PolicyTrainer(CompletionTrainer):
         **others,  # arguments of other libraries' trainers, which are refused with what to do instead
     ):
         refuse_other_inputs(others, type(self).__name__)
-        if tool is None and type(self).score is PolicyTrainer.score:
+        if tool is None and self.needs_tool:
             raise ValueError("the score is missing: give tool=(prompt, response, row) -> number or Certificate")
         model, processing_class = load_if_named(model, processing_class, args)
         self.tokenizer, self.tool, self.policy_args, self.source = processing_class, tool, args, engine
