@@ -20,7 +20,7 @@ import torch
 from fastcore.basics import patch
 
 from preflexor_lab.data.eft import warn_collapse
-from preflexor_lab.data.judges import Verdict, check_verdicts, score_table, text_of
+from preflexor_lab.data.judges import OneScore, Verdict, check_verdicts, score_table, text_of
 from preflexor_lab.runs.ledger import row_key
 from preflexor_lab.tasks.cloze import alike
 from preflexor_lab.text.display import escape_html
@@ -331,7 +331,7 @@ def make_pairs(
     step: Callable = lambda done, total: None,  # called with pairs made and wanted
     **gen,  # of `engine.generate`: temperature, top_p, max_new_tokens
 ) -> PairSet:  # at most `wanted` pairs, with everything that was seen
-    "Preference pairs from judged candidates; raises ValueError when there can be none."
+    "Preference pairs from judged candidates, none where all scores are equal; raises ValueError without any score."
     prompts, strategy, n = list(prompts), as_strategy(strategy), num_candidate_responses
     gen = dict(dict(temperature=1.0, max_new_tokens=256), **gen)
     _check_round(prompts, wanted, n, passes, gen["temperature"])
@@ -347,7 +347,10 @@ def make_pairs(
             counts, at, judged = counts + more, part.stop, judged + found
             pairs += [_pair_of(s, a, b) for s in found for a, b in s.pairs]
             step(min(len(pairs), wanted), wanted)
-    check_verdicts([s.verdicts for s in judged])
+    try:
+        check_verdicts([s.verdicts for s in judged])
+    except OneScore as e:  # a round in which every answer was right looks like this too
+        log.warning("%s", e)
     pairs = pairs[:wanted]
     return PairSet(pairs, judged, _report(pairs, judged, counts, wanted, n, passes))
 

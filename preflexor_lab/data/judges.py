@@ -430,11 +430,15 @@ def score_table(
     "The scores of all verdicts."
     return [[math.nan if v.score is None else v.score for v in row] for row in verdicts]
 
+# %% ../../nbs/07_data/01_judges.ipynb #onesc1
+class OneScore(ValueError):
+    "Every response got the same score, so that no pair can be made of them."
+
 # %% ../../nbs/07_data/01_judges.ipynb #c033
 def check_verdicts(
     verdicts: Sequence[Sequence[Verdict]],  # of a whole batch of prompts
 ) -> None:
-    "Raises ValueError when no vote at all was valid, or all responses have one score: no pair can come of it."
+    "Raises ValueError when no vote at all was valid, and OneScore when all responses have one score."
     flat = [v for row in verdicts for v in row]
     votes = sum(len(v.votes) for v in flat)
     scores = {v.score for v in flat if v.score is not None}
@@ -448,7 +452,7 @@ def check_verdicts(
             "check the reward pattern, or teach the model to judge first (evaluation fine-tuning)"
         )
     if len(flat) > 1 and len(scores) == 1:
-        raise ValueError(
+        raise OneScore(
             f"the judge gave the one score {scores.pop():g} to all {len(flat)} responses ({votes} votes): "
             "no pair can be made; sample warmer votes, use a finer scale, "
             "or teach the model to judge first (evaluation fine-tuning)"

@@ -17,6 +17,7 @@ from ..tasks.graders import with_markers
 from ..text.display import escape_html
 from ..text.markers import THINK_END, Markers, read_sections
 from ..text.records import Certificate, Completion
+from ..training.inputs import usual_words
 from ..training.losses import reinforce_loss, rloo_advantages
 from ..training.policy_gradient import PolicyConfig, PolicyTrainer, Rollout
 
@@ -103,30 +104,40 @@ def same_answer(
     answer = read_sections(response, markers, row.get("queries")).answer
     return normal(answer) == normal(str(row.get("groundtruth") or row["responses"]))
 
+# %% ../../nbs/10_methods/04_latro.ipynb #latw1
+def question_and_answer(
+    row: dict,  # under any of the usual names
+) -> dict:  # with queries and responses
+    "A row under LaTRO's names."
+    row = usual_words(row)
+    found = {"queries": row.get("prompt"), "responses": row.get("completion", row.get("chosen"))}
+    return {k: v for k, v in found.items() if v is not None} | row
+
 # %% ../../nbs/10_methods/04_latro.ipynb #c029
 class LaTROTrainer(PolicyTrainer):
     """LaTRO (2411.04282) on questions and answers.
 
     Raises ValueError on missing columns, empty answers, or answers that the model's window cannot hold."""
 
-    needs = ("queries", "responses")
+    needs_tool = False
+    needs = (("queries", "prompt"), ("responses", "completion", "chosen"))
 
     def __init__(
         self,
-        model,  # causal language model, adapted or not
+        model,  # causal language model, adapted or not, or its name or path
         args: LaTROConfig,  # options
-        train_dataset,  # rows with queries, responses and optionally groundtruth
-        processing_class,  # the tokenizer
+        train_dataset,  # queries and responses (or prompt and completion, or messages), optionally groundtruth
+        processing_class=None,  # the tokenizer; None: the model's own
         eval_dataset=None,  # validation rows: choose checkpoints on them, report on others
         grade: Callable | None = None,  # (row, response) -> bool or Certificate; None: `same_answer`
         markers: Markers | Mapping | None = None,  # of the model's thinking, besides ours and `<think>`
         **kwargs,  # ref_model, engine, callbacks, optimizers
     ):
         self.grade, self.unstopped, kwargs["markers"] = with_markers(grade or same_answer, markers), 0, markers
-        self.stop = (*args.stop_seqs, *(processing_class.decode([i]) for i in args.stop_token_ids or ()))
         if args.sanity_check:
             train_dataset = list(train_dataset)[: max(2, args.per_device_train_batch_size // args.rloo_k)]
         super().__init__(model, args, train_dataset, processing_class, eval_dataset=eval_dataset, **kwargs)
+        self.stop = (*args.stop_seqs, *(self.tokenizer.decode([i]) for i in args.stop_token_ids or ()))
         if args.total_episodes:
             args.num_train_epochs = args.total_episodes / len(self.train_dataset)
 
@@ -143,10 +154,11 @@ class LaTROTrainer(PolicyTrainer):
 
     def rows(self, data) -> list[dict]:
         "Rows with their prompts tokenised; raises ValueError when an answer is empty."
-        for i, row in enumerate(data):
-            if isinstance(row, dict) and "responses" in row and not str(row["responses"] or "").strip():
+        found = [question_and_answer(r if isinstance(r, dict) else r.to_dict()) for r in data]
+        for i, row in enumerate(found):
+            if not str(row.get("responses", "not there")).strip():
                 raise ValueError(f"row {i}: the answer is empty, and its likelihood is all there is to learn from")
-        return super().rows(data)
+        return super().rows(found)
 
     def row(self, row: dict) -> dict:
         "The row with its prompt, and the ids of its answer."
@@ -297,7 +309,9 @@ def _explain_group(self: LaTROTrainer, group: list[Rollout]) -> Rationales:
         worth = {name: values[name][j].item() for name in ("answer_logp", "kl", "reward", "advantage")}
         found.append({"text": self.tokenizer.decode(r.ids), "finished": r.finished} | worth)
     found.sort(key=lambda r: -r["advantage"])
-    return Rationales(group[0].row["queries"], group[0].row["responses"], tuple(found))
+    asked = group[0].row["queries"]
+    question = asked if isinstance(asked, str) else asked[-1]["content"]
+    return Rationales(question, group[0].row["responses"], tuple(found))
 
 
 @patch

@@ -184,10 +184,10 @@ class RLSFTrainer(PolicyTrainer):
 
     def __init__(
         self,
-        model,  # causal language model, adapted or not
+        model,  # causal language model, adapted or not, or its name or path
         args: RLSFConfig,  # options
         train_dataset,  # rows with a prompt and what the tool reads, as `item` or as columns
-        processing_class=None,  # the tokenizer, a fast one
+        processing_class=None,  # the tokenizer, a fast one; None: the model's own
         tool=None,  # (prompt, response, item) -> Certificate; or an environment that has one
         eval_dataset=None,  # rows to measure on
         **kwargs,  # ref_model, engine, callbacks, optimizers
@@ -206,7 +206,7 @@ class RLSFTrainer(PolicyTrainer):
         super().__init__(model, args, train_dataset, processing_class, tool, eval_dataset, **kwargs)
         self.value_head = None
         if args.algorithm == "ppo":
-            width = model.config.get_text_config(decoder=True).hidden_size
+            width = self.model.config.get_text_config(decoder=True).hidden_size
             self.value_head = ValueHead(width).to(self.args.device)
         self.add_callback(_ValueHeadCallback(self))
 

@@ -37,6 +37,7 @@ from ..text.masks import MaskPolicy
 from ..training import sft
 from ..training.callbacks import EarlyStopping, fit, make_arguments, set_dropout, trainer_options
 from ..training.dpo import DPOConfig, loss_of
+from ..training.inputs import REFUSED_TRAINER_INPUTS, find_tokenizer, usual_words
 from ..training.preference import PreferenceTrainer
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def prompts_of(
     rows = rows_of(data, what)
     if isinstance(rows[0], str) or _messages(rows[0]):
         return rows, None
-    rows = [_as_mapping(r) for r in rows]
+    rows = [usual_words(_as_mapping(r)) for r in rows]
     missing = next((i for i, r in enumerate(rows) if not r.get("prompt")), None)
     if missing is not None:
         raise ValueError(f"{what}, row {missing}: no 'prompt'; it has {', '.join(map(repr, rows[missing]))}")
@@ -152,7 +153,7 @@ def create_mock_dataset(
     return [output() if callable(output) else output for _ in range(length)]
 
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c021
-REFUSED = {
+REFUSED = REFUSED_TRAINER_INPUTS | {
     "gen_filter_fn": "use gen_top_p, or gen_kwargs=dict(top_k=…)",
     "gen_filter_kwargs": "use gen_top_p, or gen_kwargs=dict(top_k=…)",
     "eval_filter_fn": "use eval_top_p, or eval_kwargs=dict(top_k=…)",
@@ -165,6 +166,8 @@ REFUSED = {
     "self_reward_memmap_file": "there are no memmap files: the ledger keeps votes",
     "tokenizer_encode": "give tokenizer=, a Hugging Face tokenizer",
     "tokenizer_decode": "give tokenizer=, a Hugging Face tokenizer",
+    "processing_class": "give it as tokenizer",
+    "reward_funcs": "use ExternalRewardDPOConfig(prompts, pairs, reward_model=…)",
     "pad_id": "the tokenizer knows its pad token",
 }
 
@@ -427,7 +430,7 @@ def _check_reward_stage(config):
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c046
 @patch
 def judged_pairs(self: RewardDPOConfig, engine, work: Workspace):
-    "Candidates of the prompts, judged and paired; raises ValueError when there is no pair to train on."
+    "Candidates, judged and paired, with a warning when there is no pair; raises ValueError when nothing was judged."
     data = self.prompt_dataset(engine, work.seed) if callable(self.prompt_dataset) else self.prompt_dataset
     prompts, items = prompts_of(data, "prompt_dataset")
     judge = self.judge(engine, work)
@@ -454,8 +457,10 @@ def judged_pairs(self: RewardDPOConfig, engine, work: Workspace):
     work.count(**pairs.report)
     if bias := getattr(judge, "bias", None):
         work.count(**{f"position bias/{k}": v for k, v in bias.items()})
-    if not pairs:
+    if not pairs and not any(v.score is not None for s in pairs.judged for v in s.verdicts):
         raise ValueError(f"stage {work.name} has no pair to train on: {pairs.report['missing']}")
+    if not pairs:
+        log.warning("stage %s has no pair to train on and leaves the model as it is", work.name)
     return pairs
 
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c049
@@ -475,6 +480,8 @@ def run(self: RewardDPOConfig, model, work: Workspace):
     "One round: generate, judge, pick, train against the model as it is now."
     set_dropout(model, self.dropout)
     pairs, args = self.judged_pairs(work.engine(model), work), self._dpo_arguments(work)
+    if not pairs:
+        return model.eval()
     asked = {j.id: j.prompt for j in pairs.judged}  # text or chat messages, as they were given
     work.trained = [dict(prompt=asked[p.meta["prompt"]], chosen=p.chosen, rejected=p.rejected) for p in pairs]
     loss = loss_of(args)
@@ -671,18 +678,14 @@ def _checked_model(model, tokenizer) -> tuple:
     "Model and tokenizer, loaded when given by name; raises ValueError on what is no causal language model."
     if isinstance(model, (str, Path)):
         dtype = "auto" if torch.cuda.is_available() else "float32"
-        model, tokenizer = load_model(str(model), dtype=dtype), tokenizer or load_tokenizer(str(model))
+        name, device = str(model), "cuda" if torch.cuda.is_available() else "cpu"
+        model, tokenizer = load_model(name, dtype=dtype).to(device), tokenizer or load_tokenizer(name)
     if not isinstance(model, PreTrainedModel) and not hasattr(model, "peft_config"):
         raise ValueError(
             f"{type(model).__name__} is not a Hugging Face causal language model: load one with AutoModelForCausalLM;"
             " other modules have no saving, generation config or tokenizer to go with them"
         )
-    if tokenizer is None:
-        raise ValueError(
-            "tokenizer is missing: give the model's Hugging Face tokenizer"
-            " (it replaces tokenizer_encode and tokenizer_decode)"
-        )
-    return model, tokenizer
+    return model, find_tokenizer(model, argument="tokenizer") if tokenizer is None else tokenizer
 
 
 def _checked_configs(given) -> list:
@@ -707,7 +710,7 @@ class SelfRewardingTrainer:
         model,  # a Hugging Face causal language model (adapted or not), or its path or hub id
         *,
         finetune_configs,  # list of configs, or a dict for `create_default_paper_config`
-        tokenizer=None,  # of the model; None loads it from the model's path
+        tokenizer=None,  # of the model; None: the model's own
         self_reward_prompt_config=None,  # RewardConfig, or a dict of them by key name
         checkpoints_folder: str | Path = "./checkpoints",  # the run folder: ledger, metrics, summary, checkpoints/NAME
         accelerate_kwargs: Mapping = (),  # mixed_precision, gradient_accumulation_steps, cpu, log_with

@@ -28,6 +28,7 @@ from preflexor_lab.text.masks import MaskPolicy
 from preflexor_lab.text.records import Completion, Reported
 from preflexor_lab.training.callbacks import fit, make_arguments
 from preflexor_lab.training.dpo import DPOConfig
+from preflexor_lab.training.inputs import load_if_named, refuse_other_inputs
 from preflexor_lab.training.losses import spin_loss
 from preflexor_lab.training.preference import PairStats, PreferenceTrainer
 from preflexor_lab.training.sft import columns, refuse_changed
@@ -131,7 +132,7 @@ def self_play(
 _REFUSED = {
     "beta": "SPIN's lambda is spin_lambda",
     "loss_type": "the loss is SPIN's; for others use DPOTrainer",
-    "label_smoothing": "it is EXO's",
+    "label_smoothing": "it is the label noise of EXO and conservative DPO",
     "loss_weights": "there is one loss",
 }
 
@@ -190,10 +191,10 @@ class SPINTrainer:
 
     def __init__(
         self,
-        model,  # causal language model, adapted or not; trained in place
+        model,  # causal language model, adapted or not, trained in place; or its name or path
         args: SPINConfig,  # arguments
-        train_dataset,  # rows with prompt and completion (or chosen)
-        processing_class,  # the tokenizer
+        train_dataset,  # prompt and completion (or chosen), queries and responses, or messages
+        processing_class=None,  # the tokenizer; None: the model's own
         eval_dataset=None,  # more of them: the loss on them is logged
         ledger=None,  # where the opponents' answers are kept, so that an interrupted run asks nothing twice
         callbacks=None,  # seen by every iteration
@@ -201,8 +202,12 @@ class SPINTrainer:
         step=lambda done, total: None,  # called after every step
         early=None,  # EarlyStopping, within each iteration
         policy: MaskPolicy = MaskPolicy(),  # which completion tokens are compared
+        **others,  # arguments of other libraries' trainers, which are refused with what to do instead
     ):
-        self.model, self.args, self.tokenizer, self.ledger = model, args, processing_class, ledger
+        refuse_other_inputs(others, type(self).__name__)
+        loaded = load_if_named(model, processing_class, args)
+        self.model, self.tokenizer = loaded[0].to(args.device), loaded[1]
+        self.args, self.ledger = args, ledger
         self.callbacks, self.log_line, self.step = callbacks, log_line, step
         self.early, self.policy = early, policy
         self.reports, self.trained = [], []  # of each iteration; all pairs that were trained on
@@ -241,7 +246,8 @@ def round_arguments(
 ) -> DPOConfig:
     "The DPOConfig of one iteration."
     own = {f.name for f in fields(SPINConfig)} - {f.name for f in fields(DPOConfig)}
-    shared = [f.name for f in fields(DPOConfig) if f.init and f.name not in own | {"output_dir"}]
+    once = {"output_dir", "model_init_kwargs"}  # the model is loaded by now
+    shared = [f.name for f in fields(DPOConfig) if f.init and f.name not in own | once]
     given = {name: getattr(self.args, name) for name in shared}
     return make_arguments(DPOConfig, self.folder(t) / "trainer", **given | {"seed": self.args.seed + t})
 

@@ -105,6 +105,24 @@ class EXOSpec(DPOSpec):
         "The pairwise EXO loss."
         return dict(beta=self.beta, loss_type="exo_pair", label_smoothing=self.eps)
 
+# %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #nopair2
+_COMPARED = {
+    "the answer to reject is right",
+    "no right answer among the samples",
+    "chosen and rejected are the same text",
+}
+
+
+def no_pairs(
+    questions: int,  # asked
+    dropped: dict,  # reason → questions
+) -> ValueError:  # to be raised; `NothingToLearn` when answers were compared
+    "What it means that a round has no pair."
+    from preflexor_lab.methods.preflexor import NothingToLearn
+
+    kind = NothingToLearn if _COMPARED & set(dropped) else ValueError
+    return kind(f"no pair came of {questions} questions, dropped for these reasons: {dropped}")
+
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c018
 @register_stage(ORPOSpec, DPOSpec, EXOSpec)
 class PairStage(TrainedStage):
@@ -127,20 +145,30 @@ class PairStage(TrainedStage):
         before = self.before()
         return open_checkpoint(self.task.folder, f"s{self.seed}.{before}") if before else model
 
+    def rounds_before(self) -> int:
+        "Rounds of this loop that were trained before this one; one without a pair was not."
+        files = [self.pairs_file.with_name(f"s{self.seed}.{label}.jsonl") for label in self.spec.labels[: self.round]]
+        return sum(file.stat().st_size > 0 for file in files)
+
     def make_pairs(self, model, context: Context) -> list[Pair]:
-        "The round's pairs, written to the run folder; raises `ValueError` when there is none."
+        """The round's pairs, written to the run folder.
+
+        Without one raises `NothingToLearn` when answers were compared, and `ValueError` when none was."""
         seed = stage_seed(self.seed, self.label)
         pairs, report = self.task.pairs(self.spec, self.engine(model, context), self.questions, seed)
         if not pairs:
-            dropped = f"{self.questions} questions were asked and dropped for these reasons: {report.get('dropped')}"
-            raise ValueError(f"stage {self.label} has no pairs to train on: {dropped}")
+            raise no_pairs(self.questions, report.get("dropped") or {})
         self.pairs_file.parent.mkdir(exist_ok=True)
         to_jsonl(pairs, self.pairs_file)
         return pairs
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c022
 @patch
-def loop(self: PairStage, model, context: Context):  # an `ActiveTrainer`
+def loop(
+    self: PairStage,
+    model,  # with its adapter
+    context: Context,
+):  # an `ActiveTrainer`
     "The active loop, at the round that this stage is."
     spec, (config, make) = self.spec, self.spec.loop_classes()
     saves = {"save_strategy": "epoch"} if spec.rounds > 1 and not spec.checkpoint_every else {}
@@ -153,7 +181,7 @@ def loop(self: PairStage, model, context: Context):  # an `ActiveTrainer`
         return Dataset.from_dict(columns)
 
     return make(
-        model=self.adapted(model, context),
+        model=model,
         args=self.arguments(config, context, seed=seed, name=name, **own),
         generate_dataset=generate_dataset,
         processing_class=context.tokenizer,
@@ -168,12 +196,20 @@ def loop(self: PairStage, model, context: Context):  # an `ActiveTrainer`
 
 @patch
 def run(self: PairStage, model, context: Context):
-    "Generate, train, evaluate; returns the model."
-    loop = self.loop(self.first_model(model), context)
-    if loop.progress.round == self.round:
-        with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
-            loop.train(on_step=context.step)
-    for line in loop.round_log(self.round + 1):
+    "Generate, train, evaluate; returns the model, unchanged where a round has no pair."
+    from preflexor_lab.methods.preflexor import NothingToLearn
+
+    model, before = self.adapted(self.first_model(model), context), self.rounds_before()
+    try:
+        loop = self.loop(model, context)
+        if loop.progress.round == before:
+            with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
+                loop.train(on_step=context.step)
+    except NothingToLearn as e:
+        self.pairs_file.parent.mkdir(exist_ok=True)
+        to_jsonl([], self.pairs_file)
+        return self.leave_as_is(self.merged(model), context, str(e), questions=self.questions, pairs=0)
+    for line in loop.round_log(before + 1):
         self.log_line(line, context)
     texts = [p.prompt + t for p in from_jsonl(self.pairs_file, Pair) for t in (p.chosen, p.rejected)]
     trained = sum(count_tokens(context.tokenizer, texts)) * self.spec.epochs

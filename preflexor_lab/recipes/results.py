@@ -160,9 +160,10 @@ def masks_of(
     for spec in (s for s in [*recipe.stages, *recipe.controls] if s.trains_on_pairs):
         label = spec.labels[0]
         path = folder.path / "data" / f"s{recipe.seeds[0]}.{label}.jsonl"
-        if not path.is_file():
+        pairs = from_jsonl(path, Pair) if path.is_file() else []
+        if not pairs:  # the stage has not come, or had none
             continue
-        pair, policy = from_jsonl(path, Pair)[0], spec.policy()
+        pair, policy = pairs[0], spec.policy()
         rows = encode(tokenizer, [pair.prompt], [pair.chosen], spec.max_length, markers=(THINK_START, THINK_END))
         ids = marker_ids(tokenizer) if uses_markers(policy) else None
         row = Completions(rows, policy, ids, 0, tokenizer.pad_token_id, spec.max_length)[0]

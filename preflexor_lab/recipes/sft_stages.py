@@ -132,7 +132,10 @@ class ControlStage(TrainedStage):
         "Train on as many tokens as the main stages, evaluate; returns the model."
         model, tokenizer, seed = self.first_model(model), context.tokenizer, stage_seed(self.seed, self.label)
         budget = self.budget()
-        kept = self.examples(model, context, seed)
+        kept = self.examples(model, context, seed) if budget else []
+        if not kept:
+            reason = "no example was kept" if budget else "the main stages were trained on nothing"
+            return self.leave_as_is(model, context, reason)
         sizes = count_tokens(tokenizer, [e["prompt"] + e["completion"] for e in kept])
         data = fill_budget(list(kept), sizes, budget, seed)
         trained = sum(count_tokens(tokenizer, [e["prompt"] + e["completion"] for e in data]))

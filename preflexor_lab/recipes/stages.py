@@ -240,6 +240,21 @@ class TrainedStage(EvaluatedStage):
         "A line of the trainer's log in the run's metrics."
         context.folder.log({"stage": self.label, "seed": context.seed, **line})
 
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #asitis2
+@patch
+def leave_as_is(
+    self: TrainedStage,
+    model,  # in evaluation mode
+    context: Context,
+    reason: str,  # why nothing was trained
+    **counts,  # reported, such as pairs=0
+):  # the model
+    "Say that there is nothing to train on, and evaluate."
+    logger.warning("stage %s has nothing to train on and leaves the model as it is: %s", self.name, reason)
+    self.report_counts(context, trained_tokens=0, **counts)
+    self.evaluate(model, context, sampled=self.label == self.recipe.final_label)
+    return model
+
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c033
 class BaseStage(EvaluatedStage):
     "Opens the recipe's model and evaluates it."

@@ -41,6 +41,18 @@ class EXOLoss(DPOLoss):
     def __call__(self, s: PairStats) -> torch.Tensor:  # (B,)
         return exo_loss(s.margin, self.beta, self.eps)
 
+# %% ../../nbs/08_training/04_dpo_exo.ipynb #cdpo2
+@dataclass(frozen=True)
+class CDPOLoss(DPOLoss):
+    "Conservative DPO: labels are wrong with probability `eps`; raises ValueError when `eps` leaves [0, 0.5)."
+
+    eps: float = 0.1  # label noise
+
+    def __call__(self, s: PairStats) -> torch.Tensor:  # (B,)
+        if not 0 <= self.eps < 0.5:
+            raise ValueError(f"eps must be in [0, 0.5), got {self.eps}")
+        return (1 - self.eps) * dpo_loss(s.margin, self.beta) + self.eps * dpo_loss(-s.margin, self.beta)
+
 # %% ../../nbs/08_training/04_dpo_exo.ipynb #c012
 class SumLoss:
     "A weighted sum of losses that share their rewards; raises ValueError when weights and losses do not pair up."
@@ -81,7 +93,9 @@ REFUSED_DPO_ARGUMENTS = {
 
 @dataclass
 class DPOConfig(PairArguments, TRLDPOConfig):
-    "TRL's DPOConfig with every argument honoured or refused; no default differs. Raises ValueError on the refused."
+    """TRL's DPOConfig with every argument honoured or refused; defaults are TRL's where the machine can.
+
+    Raises ValueError on the refused."""
 
     max_completion_length: int | None = None  # tokens of the completion, which keeps its start; TRL dropped it
 
@@ -96,21 +110,18 @@ class DPOConfig(PairArguments, TRLDPOConfig):
                 f"loss_type 'exo_pair' needs label_smoothing inside (0, 0.5), got {self.label_smoothing}:"
                 " it is EXO's ε, 5e-3 in PRefLexOR"
             )
-        if "exo_pair" not in self.loss_type and self.label_smoothing:
-            raise ValueError(
-                f"label_smoothing={self.label_smoothing} has no effect on loss_type 'sigmoid' and is refused:"
-                " it is EXO's ε, use loss_type='exo_pair'"
-            )
+        if "exo_pair" not in self.loss_type and not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}: it is the label noise")
 
 # %% ../../nbs/08_training/04_dpo_exo.ipynb #c020
 def loss_of(
     config: DPOConfig,  # with loss_type, loss_weights, beta, label_smoothing
 ):  # a loss on PairStats
     "The loss that a config names."
-    losses = [
-        EXOLoss(config.beta, config.label_smoothing) if t == "exo_pair" else DPOLoss(config.beta)
-        for t in config.loss_type
-    ]
+    eps, sigmoid = config.label_smoothing, DPOLoss(config.beta)
+    if eps and "exo_pair" not in config.loss_type:  # in a sum it is EXO's alone, as in TRL
+        sigmoid = CDPOLoss(config.beta, eps)
+    losses = [EXOLoss(config.beta, eps) if t == "exo_pair" else sigmoid for t in config.loss_type]
     if len(losses) == 1 and config.loss_weights is None:
         return losses[0]
     return SumLoss(losses, config.loss_weights or [1.0] * len(losses))
@@ -125,7 +136,7 @@ class DPOTrainer(PreferenceTrainer):
         args: DPOConfig,  # options
         train_dataset=None,  # prompt, chosen, rejected: dicts, a datasets.Dataset or Pairs; text or chat messages
         eval_dataset=None,  # the same, or a dict of several
-        processing_class=None,  # the tokenizer
+        processing_class=None,  # the tokenizer; None: the model's own
         **kwargs,  # ref_model, policy, think_start_token, think_end_token, peft_config, callbacks, optimizers
     ):
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, loss_of(args), **kwargs)

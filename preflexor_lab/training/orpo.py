@@ -45,7 +45,9 @@ REFUSED_ORPO_ARGUMENTS = {
 
 @dataclass
 class ORPOConfig(PairArguments, TRLORPOConfig):
-    "TRL's ORPOConfig with every argument honoured or refused; no default differs. Raises ValueError on the refused."
+    """TRL's ORPOConfig with every argument honoured or refused; defaults are TRL's where the machine can.
+
+    Raises ValueError on the refused."""
 
     nll: str = (
         "labels"  # "labels": mean over trained tokens; "trl": over all tokens of the chosen text, prompt included
@@ -67,7 +69,7 @@ class ORPOTrainer(PreferenceTrainer):
         args: ORPOConfig,  # options
         train_dataset=None,  # prompt, chosen, rejected: dicts, a datasets.Dataset or Pairs; text or chat messages
         eval_dataset=None,  # the same, or a dict of several
-        processing_class=None,  # the tokenizer
+        processing_class=None,  # the tokenizer; None: the model's own
         **kwargs,  # policy, think_start_token, think_end_token, peft_config, callbacks, optimizers
     ):
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, ORPOLoss(args.beta), **kwargs)

@@ -30,6 +30,7 @@ from preflexor_lab.tasks.statistics import maj_at_k
 from preflexor_lab.text.chat import encode_prompt, render_prompt
 from preflexor_lab.text.markers import with_opening
 from preflexor_lab.text.records import Certificate, Completion
+from preflexor_lab.training.inputs import load_if_named, refuse_other_inputs, usual_words
 from preflexor_lab.training.losses import reinforce_loss, rloo_advantages
 from preflexor_lab.training.sft import (
     CompletionArguments,
@@ -142,6 +143,8 @@ class PolicyConfig(CompletionArguments, TrainingArguments):
     "Options of the policy-gradient loop; raises ValueError on values out of range."
 
     least_samples: ClassVar[int] = 2  # of each prompt
+    saves_memory: ClassVar[bool] = False  # bfloat16 and checkpointing only when they are given
+    per_device_train_batch_size: int | None = None  # samples of whole groups; None: the fewest that are at least 8
     rloo_k: int = 8  # samples per prompt
     rollout_batch_size: int = 64  # sequences decoded together
     response_length: int = 256  # tokens per sample
@@ -157,6 +160,8 @@ class PolicyConfig(CompletionArguments, TrainingArguments):
 
     def __post_init__(self):
         _check_policy_ranges(self)
+        if self.per_device_train_batch_size is None:
+            self.per_device_train_batch_size = -(-8 // self.rloo_k) * self.rloo_k
         if self.num_evaluations:
             _spread_evaluations(self)
         super().__post_init__()
@@ -300,17 +305,18 @@ def _frozen_reference(model, ref_model, kl_coef):
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c053
 class PolicyTrainer(CompletionTrainer):
-    "RLOO on a scored sample; a base class for methods with other scores. Raises ValueError on rows without a prompt."
+    "RLOO on a scored sample; a base class for methods with other scores. Raises ValueError without prompts or tool."
 
     needs = ("prompt",)  # columns of the dataset
+    needs_tool: bool = True  # False: the method scores samples by itself
     stop: tuple = ()  # strings that end a sample
 
     def __init__(
         self,
-        model,  # causal language model, adapted or not
+        model,  # causal language model, adapted or not, or its name or path
         args: PolicyConfig,  # options
-        train_dataset,  # rows with a prompt and what the tool reads
-        processing_class=None,  # the tokenizer
+        train_dataset,  # rows with a prompt (or queries, or messages) and what the tool reads
+        processing_class=None,  # the tokenizer; None: the model's own
         tool=None,  # (prompt, response, row) -> Certificate or number: the score
         eval_dataset=None,  # rows to measure on
         ref_model=None,  # reference; None: a frozen copy of the model as it is, with the adapter that it has
@@ -318,7 +324,12 @@ class PolicyTrainer(CompletionTrainer):
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
         markers=None,  # of the model's thinking, besides ours and `<think>`; the tool has its own
+        **others,  # arguments of other libraries' trainers, which are refused with what to do instead
     ):
+        refuse_other_inputs(others, type(self).__name__)
+        if tool is None and self.needs_tool:
+            raise ValueError("the score is missing: give tool=(prompt, response, row) -> number or Certificate")
+        model, processing_class = load_if_named(model, processing_class, args)
         self.tokenizer, self.tool, self.policy_args, self.source = processing_class, tool, args, engine
         self.thinking_markers = markers
         self.shared, self.pad_id, self.samples = args.share_prompts, pad_token(processing_class), []
@@ -347,7 +358,7 @@ class PolicyTrainer(CompletionTrainer):
 
     def rows(self, data) -> list[dict]:
         "Rows of a dataset with the columns that this method needs, prompts tokenised."
-        found = [r if isinstance(r, dict) else r.to_dict() for r in data]
+        found = [usual_words(r if isinstance(r, dict) else r.to_dict()) for r in data]
         columns(found, self.needs)
         room = None
         if self.window is not None:

@@ -18,14 +18,13 @@ from fastcore.basics import patch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
-from transformers.utils import is_torch_bf16_gpu_available
 
 from preflexor_lab.models.adapters import StartingAdapter, with_marker_rows
-from preflexor_lab.models.loading import load_model, load_tokenizer
 from preflexor_lab.text.chat import encode, marker_ids, uses_markers
 from preflexor_lab.text.files import replacing
 from preflexor_lab.text.markers import THINK_END, THINK_START
 from preflexor_lab.text.masks import MaskPolicy
+from preflexor_lab.training.inputs import load_if_named, refuse_other_inputs
 from preflexor_lab.training.losses import sequence_nll
 from preflexor_lab.training.sft import (
     CompletionArguments,
@@ -79,20 +78,6 @@ class PairStats:
     def either(self):
         return (self.chosen_count > 0) | (self.rejected_count > 0)
 
-# %% ../../nbs/08_training/02_preference.ipynb #c011
-def check_bf16(
-    config,  # TRL-like arguments with use_cpu, bf16, fp16
-) -> None:
-    "Raise ValueError that says what a CPU needs, when the config asks for bfloat16 on a GPU that is not there."
-    if is_torch_bf16_gpu_available():
-        return
-    wants = config.bf16 if config.bf16 is not None else not config.fp16
-    if wants and not (config.use_cpu and config.bf16):
-        raise ValueError(
-            "TRL's default is bfloat16 on a GPU, and this machine has none that can:"
-            " on a CPU add use_cpu=True, bf16=False"
-        )
-
 # %% ../../nbs/08_training/02_preference.ipynb #c014
 REFUSED_PAIR_ARGUMENTS = {
     "dataset_num_proc": "the whole dataset is tokenised at once in one batched call; leave it at None"
@@ -107,7 +92,6 @@ class PairArguments(CompletionArguments):
     reference_cache: str | None = None  # folder of reference log-probabilities, by hash of weights and data
 
     def __post_init__(self):
-        check_bf16(self)
         refuse_changed(self, REFUSED_PAIR_ARGUMENTS)
         if not self.beta > 0:
             raise ValueError(f"beta must be above 0, got {self.beta}")
@@ -205,25 +189,6 @@ def branch_mask(
         return seen[:, None]
     return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
-# %% ../../nbs/08_training/02_preference.ipynb #c032
-def load_if_named(
-    model,  # a model, or its name or path
-    tokenizer,  # its tokenizer, or None to load that too
-    args,  # with model_init_kwargs and trust_remote_code
-) -> tuple:  # model, tokenizer
-    "Load what was given by name; raises ValueError when loading arguments come with a loaded model."
-    kwargs = dict(args.model_init_kwargs or {})
-    if not isinstance(model, (str, Path)):
-        if kwargs:
-            raise ValueError(
-                "model_init_kwargs are for a model given by name, and this one is loaded already: leave them out"
-            )
-        return model, tokenizer
-    trust = args.trust_remote_code
-    if tokenizer is None:
-        tokenizer = load_tokenizer(str(model), trust_remote_code=trust, revision=kwargs.get("revision"))
-    return load_model(str(model), trust_remote_code=trust, **kwargs), tokenizer
-
 # %% ../../nbs/08_training/02_preference.ipynb #c035
 def _check_trainer_arguments(model, args, loss, ref_model):
     "Raise ValueError on a config of another library, a missing loss, or a reference that cannot be one."
@@ -233,6 +198,8 @@ def _check_trainer_arguments(model, args, loss, ref_model):
         raise ValueError("a loss is needed: ORPOLoss(beta), DPOLoss(beta) or EXOLoss(beta, eps)")
     if ref_model is not None and not loss.reference:
         raise ValueError(f"{type(loss).__name__} uses no reference: leave ref_model out")
+    if isinstance(ref_model, (str, Path)):
+        raise ValueError(f"ref_model is the name {str(ref_model)!r}: give a loaded model, load_model(name)")
     if ref_model is not None and ref_model is model:
         raise ValueError("ref_model is the model itself: leave it out, its log-probabilities are taken before training")
 
@@ -260,7 +227,7 @@ class PreferenceTrainer(CompletionTrainer):
         args,  # ORPOConfig or DPOConfig of this library
         train_dataset=None,  # prompt, chosen, rejected: dicts, a datasets.Dataset or Pairs; text or chat messages
         eval_dataset=None,  # the same, or a dict of several
-        processing_class=None,  # the tokenizer
+        processing_class=None,  # the tokenizer; None: the model's own
         loss=None,  # callable on PairStats, with .reference and .rewards; see ORPOLoss
         policy: MaskPolicy = MaskPolicy(),  # which completion tokens are trained
         think_start_token: str = THINK_START,  # markers that the policy looks at
@@ -270,7 +237,9 @@ class PreferenceTrainer(CompletionTrainer):
         peft_config=None,  # adapter to put on the model
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
+        **others,  # arguments of other libraries' trainers, which are refused with what to do instead
     ):
+        refuse_other_inputs(others, type(self).__name__)
         _check_trainer_arguments(model, args, loss, ref_model)
         model, tokenizer = load_if_named(model, processing_class, args)
         self.think = (think_start_token, think_end_token)

@@ -19,6 +19,7 @@ from preflexor_lab.text.chat import encode, marker_ids, uses_markers
 from preflexor_lab.text.markers import MARKERS, THINK_END, THINK_START, Markers, register_markers
 from preflexor_lab.text.masks import MaskPolicy, insert_thinking, last_end, mask_generator, mask_labels
 from preflexor_lab.text.records import Reported
+from preflexor_lab.training.inputs import MachineArguments, load_if_named, refuse_other_inputs, usual_words
 from preflexor_lab.training.losses import nll_loss
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ REFUSED_TRAINING_ARGUMENTS = {
 
 
 @dataclass
-class CompletionArguments:
+class CompletionArguments(MachineArguments):
     "Arguments that published scripts use, for any TrainingArguments; raises ValueError on those without effect."
 
     max_prompt_length: int | None = None  # tokens of the prompt, which keeps its end
@@ -462,11 +463,11 @@ def _get_eval_sampler(self: CompletionTrainer, eval_dataset):
 
 # %% ../../nbs/08_training/01_sft.ipynb #c068
 def columns(
-    examples,  # dicts, records with to_dict, or a datasets.Dataset
+    examples,  # dicts, records with to_dict, or a datasets.Dataset, under any of the `usual_words`
     names: tuple,  # for each column, a name or a tuple of alternative names
 ) -> list[list]:  # one list per column
     "Columns of a dataset of any kind; raises ValueError on an empty dataset or a missing column."
-    rows = [r if isinstance(r, dict) else r.to_dict() for r in examples]
+    rows = [usual_words(r if isinstance(r, dict) else r.to_dict()) for r in examples]
     if not rows:
         raise ValueError("the dataset is empty: give at least one example")
     out = []
@@ -524,17 +525,20 @@ class SFTTrainer(CompletionTrainer):
 
     def __init__(
         self,
-        model,  # causal language model, with or without an adapter
+        model,  # causal language model, with or without an adapter, or its name or path
         args: SFTConfig,  # options
-        train_dataset=None,  # examples with prompt and completion (or chosen)
+        train_dataset=None,  # prompt and completion (or chosen), queries and responses, or messages
         eval_dataset=None,  # more of them
-        processing_class=None,  # the tokenizer
+        processing_class=None,  # the tokenizer; None: the model's own
         policy: MaskPolicy = MaskPolicy(),  # which completion tokens are trained
         think_start_token: str = THINK_START,  # markers that the policy looks at
         think_end_token: str = THINK_END,
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
+        **others,  # arguments of other libraries' trainers, which are refused with what to do instead
     ):
+        refuse_other_inputs(others, type(self).__name__)
+        model, processing_class = load_if_named(model, processing_class, args)
         self.pad_id, self.tokenizer, self.policy, self.sft = pad_token(processing_class), processing_class, policy, args
         self.think = (think_start_token, think_end_token)
         texts = columns(train_dataset, (("completion", "chosen"),))[0] if train_dataset is not None else []
