@@ -26,6 +26,8 @@ _HELP = """Models that teach themselves to reason: from a folder of documents to
 
 `preflexor run corpus corpus=papers/`  your own documents, offline
 
+`preflexor run papers_small corpus=papers/ model=PATH`  a small real model that teaches itself
+
 `preflexor run papers corpus=papers/ model=PATH teacher.url=http://127.0.0.1:8000/v1`  a real model and an LLM teacher
 
 `preflexor inspect runs/demo`  what was generated, and what failed
