@@ -59,3 +59,39 @@ def test_a_key_that_moved_is_answered_with_its_new_name(settings, says):
     with pytest.raises(ValueError) as error:
         load_recipe("demo", settings)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("empty", [("orpo",), ("orpo", "exo")], ids="-".join)
+def test_a_run_without_a_pair_goes_on_to_its_report(empty, tmp_path, monkeypatch):
+    "Every answer of a stage was right: it leaves the model as it is, and the run ends with a report."
+    from preflexor_lab.models.loading import load_model, weights_hash
+    from preflexor_lab.recipes.run import run_recipe
+    from preflexor_lab.recipes.sources import QuestionSource
+    from preflexor_lab.runs.folder import RunFolder
+
+    made = QuestionSource.pairs
+
+    def same(run, name):
+        "Whether a stage ended with the weights of the base."
+        ours, base = (weights_hash(load_model(run.checkpoint_dir(f"s0.{n}"))) for n in (name, "base"))
+        return ours == base
+
+    def pairs(self, spec, engine, n, seed):
+        if spec.kind in empty:
+            return [], {"dropped": {"the answer to reject is right": n}}
+        return made(self, spec, engine, n, seed)
+
+    monkeypatch.setattr(QuestionSource, "pairs", pairs)
+    small = ["pages=16", "eval.items=4", "reflect.rounds=0", "stages.0.questions=8", "stages.1.questions=8"]
+    controls = "controls=[{kind: sft, start: base, learning_rate: 1.0e-4}, {kind: rft, samples: 2, max_new_tokens: 96}]"
+    recipe = load_recipe(str(Path(__file__).parent / "recipes" / "mini.yaml"), [*small, controls])
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    with RunFolder(folder) as run:
+        rows = {(r["stage"], r["metric"]): r["value"] for r in run.summary()}
+        names = ("base", "orpo", "exo", "sft", "rft")
+        left = {n for n in names[1:] if same(run, n)}
+    trained = set() if "exo" in empty else {"exo", "sft", "rft"}
+    assert left == set(names[1:]) - trained
+    assert {n for n in names[1:] if rows[n, "trained_tokens"] == 0} == left
+    assert [rows[n, "pairs"] > 0 for n in ("orpo", "exo")] == [False, "exo" in trained]
+    assert (folder / "report.html").stat().st_size > 1000

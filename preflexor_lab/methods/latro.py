@@ -126,7 +126,7 @@ class LaTROTrainer(PolicyTrainer):
         self,
         model,  # causal language model, adapted or not, or its name or path
         args: LaTROConfig,  # options
-        train_dataset,  # queries and responses (or prompt and completion, or messages), optionally groundtruth
+        train_dataset,  # rows with queries, responses and optionally groundtruth; or prompt, completion; or messages
         processing_class=None,  # the tokenizer; None: the model's own
         eval_dataset=None,  # validation rows: choose checkpoints on them, report on others
         grade: Callable | None = None,  # (row, response) -> bool or Certificate; None: `same_answer`
