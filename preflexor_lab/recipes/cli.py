@@ -143,11 +143,11 @@ def _model_folder(path: str) -> str:
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c030
 def _engine(path: str):
     "The model of a folder, a run or a name as an engine."
-    from preflexor_lab.models.loading import load_model, load_tokenizer
     from preflexor_lab.models.local import LocalEngine
+    from preflexor_lab.recipes.engines import open_model
 
-    folder = _model_folder(path)
-    return LocalEngine(load_model(folder), load_tokenizer(folder))
+    model, tokenizer = open_model(_model_folder(path))  # on the GPU when there is one
+    return LocalEngine(model, tokenizer)
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c033
 @app.command()
