@@ -16,7 +16,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench nano readme docs dist constraints clean
+.PHONY: help env demo test lint real bench nano readme docs dist constraints clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -46,6 +46,10 @@ lint: env        ## ruff over notebooks and scripts, mypy over the package
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+real: env         ## tests on real checkpoints, in the folder PREFLEXOR_REAL_MODELS (default ~/.cache/preflexor_models); an hour or two on one core
+	PREFLEXOR_REAL_MODELS="$${PREFLEXOR_REAL_MODELS:-$$HOME/.cache/preflexor_models}" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
+	  $(BIN)/python -m pytest -q -s tests/test_real_models.py
 
 bench: env       ## every benchmark, one JSON line each; runs them all, and fails at the end with a list of those that missed their target or broke
 	@missed=; $(PIP) --editable '.[dev,bench]' || missed=" bench_requirements (pip)"; \

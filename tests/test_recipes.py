@@ -9,7 +9,7 @@ from preflexor_lab.recipes.schema import load_recipe, packaged_recipes
 from preflexor_lab.runs.spec import LISTS, stage_kinds
 
 FOLDER = Path(__file__).resolve().parent.parent / "preflexor_lab" / "recipes"
-NEEDED = {"corpus": ["corpus=x"], "papers": ["corpus=x"], "pairs": ["data=x"]}
+NEEDED = {"corpus": ["corpus=x"], "papers": ["corpus=x"], "papers_small": ["corpus=x"], "pairs": ["data=x"]}
 
 
 @pytest.mark.parametrize("module", ["stages", "pair_stages", "sft_stages", "self_reward_stages", "policy_stages"])

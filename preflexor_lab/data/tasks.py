@@ -6,9 +6,12 @@
 __all__ = ['load_task']
 
 # %% ../../nbs/07_data/00_load_task.ipynb #884d1fa1
+from collections.abc import Mapping
+
 from ..tasks.cloze import _cloze
 from ..tasks.datasets import _gsm8k, _jsonl, _materials_lab
 from ..tasks.graders import SPLITS, Task
+from ..text.markers import Markers
 
 # %% ../../nbs/07_data/00_load_task.ipynb #ec9ddb0e
 _MAKERS = dict(materials_lab=_materials_lab, gsm8k=_gsm8k, jsonl=_jsonl, cloze=_cloze)
@@ -20,6 +23,7 @@ def load_task(
     split: str | None = None,  # 'train', 'valid' or 'test'; None keeps all
     n: int | None = None,  # items at most, drawn in a seeded order; None: all (300 of the materials lab)
     seed: int = 0,  # of that order, and of procedural items
+    markers: Markers | Mapping | None = None,  # of the model's thinking, besides ours and `<think>`
     **options,  # of the task: hops (materials_lab), context (cloze), question, answer, grader (jsonl)
 ) -> Task:  # items with `.question` and `.answer`, and `grade(item, response) -> Certificate`
     "A task by name; raises ValueError on an unknown name, a missing path, an unknown option, or a split without items."
@@ -30,10 +34,13 @@ def load_task(
     if name == "materials_lab":
         if path is not None:
             raise ValueError("materials_lab makes its own items and reads no path; drop path=, or use name='jsonl'")
-        return _materials_lab(split, 300 if n is None else n, seed, **options)
+        task = _materials_lab(split, 300 if n is None else n, seed, **options)
+        return task if markers is None else task.reading(markers)
     if name == "cloze":
         options = dict(seed=seed, split=split, **options)
     task = _MAKERS[name](path, **options)
+    if markers is not None:
+        task = task.reading(markers)
     if split is not None:
         task = task.split(split)
     if not len(task):

@@ -7,14 +7,15 @@ __all__ = ['LatroTerms', 'LaTROConfig', 'LaTROTrainer', 'Rationales']
 
 # %% ../../nbs/10_methods/04_latro.ipynb #c002
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from fastcore.basics import patch
 
+from ..tasks.graders import with_markers
 from ..text.display import escape_html
-from ..text.markers import THINK_END, split_sections
+from ..text.markers import THINK_END, Markers, read_sections
 from ..text.records import Certificate, Completion
 from ..training.inputs import usual_words
 from ..training.losses import reinforce_loss, rloo_advantages
@@ -93,15 +94,15 @@ class LaTROConfig(PolicyConfig):
 def same_answer(
     row: dict,  # with groundtruth, or responses
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> bool:
     "Whether what follows the thinking is the reference, up to white space, case and a final full stop."
 
     def normal(text):
         return " ".join(text.lower().split()).rstrip(".")
 
-    return normal(split_sections(response).answer or response) == normal(
-        str(row.get("groundtruth") or row["responses"])
-    )
+    answer = read_sections(response, markers, row.get("queries")).answer
+    return normal(answer) == normal(str(row.get("groundtruth") or row["responses"]))
 
 # %% ../../nbs/10_methods/04_latro.ipynb #latw1
 def question_and_answer(
@@ -129,9 +130,10 @@ class LaTROTrainer(PolicyTrainer):
         processing_class=None,  # the tokenizer; None: the model's own
         eval_dataset=None,  # validation rows: choose checkpoints on them, report on others
         grade: Callable | None = None,  # (row, response) -> bool or Certificate; None: `same_answer`
+        markers: Markers | Mapping | None = None,  # of the model's thinking, besides ours and `<think>`
         **kwargs,  # ref_model, engine, callbacks, optimizers
     ):
-        self.grade, self.unstopped = grade or same_answer, 0
+        self.grade, self.unstopped, kwargs["markers"] = with_markers(grade or same_answer, markers), 0, markers
         if args.sanity_check:
             train_dataset = list(train_dataset)[: max(2, args.per_device_train_batch_size // args.rloo_k)]
         super().__init__(model, args, train_dataset, processing_class, eval_dataset=eval_dataset, **kwargs)
@@ -252,7 +254,7 @@ def verdict(
     completion: Completion,  # a greedy answer, or a sample of it
 ) -> tuple[float, float]:  # score and pass
     "1 and 1 for a right answer, else 0 and 0."
-    got = not completion.failed and self.grade(row, completion.text)
+    got = not completion.failed and self.grade(row, self.whole(row, completion.text))
     passed = float(got.passed if isinstance(got, Certificate) else bool(got))
     return passed, passed
 

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..data.judges import NUMBER_PATTERN, number_of, opens_thinking, without_thinking
 from ..models.local import LocalEngine
-from ..text.markers import MARKERS, Markers, join_sections, neutralise, split_sections
+from ..tasks.evaluation import lost_thinking, prompt_text
+from ..text.markers import MARKERS, Markers, join_sections, neutralise, opened_by, read_sections
 from ..text.records import Completion, Round, Trace
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c006
@@ -158,10 +160,11 @@ class CompletionFormat:
 # %% ../../nbs/10_methods/01_reflect.ipynb #c021
 def reply_text(
     text: str,  # what a critic or an integrator wrote
-    markers: Markers = MARKERS,  # thinking and reflection markers
+    markers: Markers = MARKERS,  # thinking and reflection markers, besides ours and `<think>`
+    prompt: str | None = None,  # what the reply continues; None: not known
 ) -> str:  # the reply, without markers
     "The part of a reply that is meant for the reader."
-    sections = split_sections(text, markers)
+    sections = read_sections(text, markers, prompt)
     body = sections.answer.strip() or sections.thinking.strip() or sections.reflection.strip()
     return neutralise(body, markers)
 
@@ -185,15 +188,30 @@ def continue_from(
 # %% ../../nbs/10_methods/01_reflect.ipynb #c033
 @dataclass(frozen=True)
 class ScoreAccepts:
-    "Accepts an attempt when the last score in its critique reaches `minimum`."
+    "Accepts an attempt when the last score in its critique reaches `minimum`; raises ValueError on one above `high`."
 
     minimum: float = 5  # score from which nothing is left to improve
-    pattern: str = r"score\s*:?\s*(-?\d+(?:\.\d+)?)"  # one group: the number
+    pattern: str = rf"score\s*:?\s*{NUMBER_PATTERN}"  # one group: the number, and whatever is joined to it
+    high: float | None = None  # best score, which a score cannot exceed; None: 5, or `minimum` where that is more
+
+    def __post_init__(self):
+        high = max(5.0, self.minimum) if self.high is None else self.high
+        if self.minimum > high:
+            raise ValueError(
+                f"ScoreAccepts: minimum={self.minimum:g} is above high={high:g}, so nothing would be accepted"
+            )
+        object.__setattr__(self, "high", high)
 
     def __call__(self, critique: str) -> bool:
         "Whether nothing is left to improve."
-        found = re.findall(self.pattern, critique, re.IGNORECASE)
-        return bool(found) and float(found[-1]) >= self.minimum
+        for m in reversed(list(re.finditer(self.pattern, critique, re.IGNORECASE))):
+            try:
+                score = number_of(m[1], 0, self.high)
+            except ValueError:
+                return False  # the last score is not one number
+            if score is not None:
+                return self.minimum <= score <= self.high
+        return False
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c039
 @dataclass
@@ -201,11 +219,13 @@ class _Run:
     "One question on its way through the loop."
 
     question: str
+    asked: str | None = None  # the latest prompt as the model read it; None: not known
     attempt: str = ""  # raw text of the latest answer
     thinking: str = ""
     reflection: str = ""  # the reasoner's own reflect section
     answer: str = ""
     critique: str = ""  # critique of the latest answer
+    heard: str | None = ""  # what it says outside thinking; None: it was cut off before
     improved: str = ""  # thinking written from that critique
     active: bool = True
     complete: bool = True
@@ -235,7 +255,7 @@ def _read(
     run: _Run, completion: Completion, text: str, markers: Markers, given: str | None = None, section: bool = False
 ) -> None:
     "Set thinking, reflection and answer of a run from raw `text`; `section` says that a reflect section is expected."
-    sections, cut = split_sections(text, markers), completion.finish_reason == "length"
+    sections, cut = read_sections(text, markers, run.asked), completion.finish_reason == "length"
     thought = sections.thinking.strip()
     run.attempt, run.answer, run.reflection = text, sections.answer.strip(), sections.reflection.strip()
     run.thinking = thought if given is None else given
@@ -253,13 +273,28 @@ def _read(
         note for note, true in found.items() if true
     ]
 
+# %% ../../nbs/10_methods/01_reflect.ipynb #e7i001
+def _asked(engine, form: ReflectFormat, prompts: list[Prompt]) -> list[str | None]:
+    "The prompts as the model reads them; raises ValueError when the chat template cuts thinking out of earlier turns."
+    texts = [prompt_text(engine, p) for p in prompts]
+    if any(lost_thinking(p, t, form.markers) for p, t in zip(prompts, texts)):
+        raise ValueError(
+            "reflect: the chat template cuts the thinking out of the assistant's earlier turns, so that the model "
+            "would not see what it is asked about: quote it in the user's message, as ChatFormat does, "
+            "or set another chat_template"
+        )
+    return texts
+
 # %% ../../nbs/10_methods/01_reflect.ipynb #c045
-def _call(engine, runs: list[_Run], prompts: list[Prompt], what: str, **kw) -> list[tuple[_Run, Completion]]:
+def _call(
+    engine, form: ReflectFormat, runs: list[_Run], prompts: list[Prompt], what: str, **kw
+) -> list[tuple[_Run, Completion]]:
     "Generate one completion per run in one engine call; failed runs are stopped and left out."
     if not prompts:
         return []
-    done = []
-    for run, (completion, *_) in zip(runs, engine.generate(prompts, n=1, **kw), strict=True):
+    done, asked = [], _asked(engine, form, prompts)
+    for run, text, (completion, *_) in zip(runs, asked, engine.generate(prompts, n=1, **kw), strict=True):
+        run.asked = text
         run.spent += completion.tokens
         if completion.failed:
             run.stop(f"{what} failed: {completion.error}")
@@ -299,13 +334,23 @@ class _Loop:
         return tuple(kw | dict(seed=kw["seed"] + number) for kw in (self.ask_kw, self.improve_kw))
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c051
+def _hear(run: _Run, text: str, markers: Markers, opened: bool = False) -> None:
+    "Set what `accept` may read of a critique that was written as `text`."
+    said, cut = without_thinking(text, markers, opened, names=("thinking",))
+    run.heard = None if cut else run.critique if said == text else said.strip()
+
+
 def _asked_critiques(loop: _Loop, runs: list[_Run], kw: dict) -> None:
     "Critiques that the critic writes."
     form, single = loop.form, loop.form.single
     stop = dict(stop=[form.markers.end("reflection")]) if single else {}
+    opened = not single and opens_thinking(loop.critic, form.markers)
     prompts = [form.critique(r.question, r.thinking, r.answer, r.attempt) for r in runs]
-    for run, c in _call(loop.critic, runs, prompts, "critique", **kw | stop):
-        run.critique = split_reflection(c.text, form.markers)[0] if single else reply_text(c.text, form.markers)
+    for run, c in _call(loop.critic, form, runs, prompts, "critique", **kw | stop):
+        run.critique = (
+            split_reflection(c.text, form.markers)[0] if single else reply_text(c.text, form.markers, run.asked)
+        )
+        _hear(run, run.critique if single else c.text, form.markers, opened)
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c054
 def _given_critiques(loop: _Loop, runs: list[_Run], number: int) -> None:
@@ -328,22 +373,30 @@ def _critique(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
         for run in runs:
             run.critique = run.reflection
     for run in runs:
-        if run.active and loop.accept(run.critique):
+        if loop.source != "critic":
+            _hear(run, run.critique, loop.form.markers)
+        if run.active and run.heard is not None and loop.accept(run.heard):
             run.stop(f"accepted in round {number}")
     return [r for r in runs if r.active]
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c060
+def _after_thinking(engine, form: ReflectFormat, run: _Run) -> Prompt:
+    "The question and the improved thinking, closed; a template that opens the thinking itself is not opened twice."
+    asked, (start, end) = form.ask(run.question), form.markers.pairs["thinking"]
+    opened = opened_by(prompt_text(engine, asked) or "", form.markers)
+    return continue_from(asked, f"{run.improved}\n{opened[1]}" if opened[0] else f"{start}\n{run.improved}\n{end}")
+
+
 def _chat_round(loop: _Loop, runs: list[_Run], number: int) -> None:
     "Critique → improved thinking → an answer that continues from it."
     form, (ask_kw, kw) = loop.form, loop.at(number)
     runs = _critique(loop, runs, number)
     prompts = [form.improve(r.question, r.thinking, r.critique) for r in runs]
-    for run, c in _call(loop.improver, runs, prompts, "improvement", **kw):
-        run.improved = reply_text(c.text, form.markers)
+    for run, c in _call(loop.improver, form, runs, prompts, "improvement", **kw):
+        run.improved = reply_text(c.text, form.markers, run.asked)
     runs = [r for r in runs if r.active]
-    start, end = form.markers.pairs["thinking"]
-    prompts = [continue_from(form.ask(r.question), f"{start}\n{r.improved}\n{end}") for r in runs]
-    for run, c in _call(loop.engine, runs, prompts, "answer", **ask_kw):
+    prompts = [_after_thinking(loop.engine, form, r) for r in runs]
+    for run, c in _call(loop.engine, form, runs, prompts, "answer", **ask_kw):
         given = run.improved
         run.close()
         _read(run, c, c.text, form.markers, given, loop.source == "section")
@@ -356,7 +409,7 @@ def _reflect_prompt(form: ReflectFormat, run: _Run) -> str:
 
 def _corrected(form: ReflectFormat, run: _Run, completion: Completion, text: str, notes: list[str]) -> None:
     "Close a round with the thinking and answer that follow a critique."
-    run.improved = split_sections(text, form.markers).thinking.strip()
+    run.improved = read_sections(text, form.markers, run.asked).thinking.strip()
     run.close()
     _read(run, completion, text, form.markers)
     run.notes += notes
@@ -366,11 +419,13 @@ def _whole_round(loop: _Loop, runs: list[_Run], number: int) -> list[_Run]:
     "Critique, thinking and answer in one completion; returns the runs whose completion ended after the critique."
     form, left = loop.form, []
     prompts = [_reflect_prompt(form, r) for r in runs]
-    for run, c in _call(loop.critic, runs, prompts, "reflection", **loop.at(number)[1]):
+    for run, c in _call(loop.critic, form, runs, prompts, "reflection", **loop.at(number)[1]):
         run.critique, rest = split_reflection(c.text, form.markers)
-        if loop.accept(run.critique):
+        _hear(run, run.critique, form.markers)
+        if run.heard is not None and loop.accept(run.heard):
             run.stop(f"accepted in round {number}")
         elif rest.strip():
+            run.asked = ""  # the reflection that the prompt had opened is closed
             _corrected(form, run, c, rest, [])
         else:
             left.append(run)
@@ -383,7 +438,7 @@ def _single_round(loop: _Loop, runs: list[_Run], number: int) -> None:
     runs = _whole_round(loop, runs, number) if whole else _critique(loop, runs, number)
     notes = ["reflection: end marker added"] if whole else []
     prompts = [form.resume(_reflect_prompt(form, r), r.critique) for r in runs]
-    for run, c in _call(loop.improver, runs, prompts, "correction", **loop.at(number)[1]):
+    for run, c in _call(loop.improver, form, runs, prompts, "correction", **loop.at(number)[1]):
         if c.text.strip():
             _corrected(form, run, c, c.text, notes)
         else:
@@ -394,8 +449,8 @@ def _integrate(engine, form: ReflectFormat, runs: list[_Run], kw: dict) -> None:
     "Write one answer out of all answers of each run into `improved`, which is free by then."
     able = [r for r in runs if any(x.answer for x in r.rounds)]
     prompts = [form.integrate(r.question, [x.answer for x in r.rounds if x.answer]) for r in able]
-    for run, c in _call(engine, able, prompts, "integration", **kw):
-        run.improved = reply_text(c.text, form.markers)
+    for run, c in _call(engine, form, able, prompts, "integration", **kw):
+        run.improved = reply_text(c.text, form.markers, run.asked)
         if not run.improved:
             run.remarks.append("the integrator returned nothing: the last answer is kept")
 
@@ -417,7 +472,7 @@ def _run_loop(loop: _Loop, questions: list[str], rounds: int, integrator=None) -
     if rounds < 0:
         raise ValueError(f"reflect: rounds must be 0 or more, got {rounds}")
     runs, form = [_Run(q) for q in questions], loop.form
-    for run, c in _call(loop.engine, runs, [form.ask(q) for q in questions], "first answer", **loop.ask_kw):
+    for run, c in _call(loop.engine, form, runs, [form.ask(q) for q in questions], "first answer", **loop.ask_kw):
         _read(run, c, c.text, form.markers, section=loop.source == "section")
     for number in range(1, rounds + 1):
         active = [r for r in runs if r.active]
@@ -496,7 +551,7 @@ def resample(
     for number in range(0 if like is None else 1, max(wanted, default=-1) + 1):
         active = [r for r, w in zip(runs, wanted) if number <= w and r.active]
         prompts = [form.ask(r.question) for r in active]
-        for run, c in _call(engine, active, prompts, "answer", seed=seed + number, **kw):
+        for run, c in _call(engine, form, active, prompts, "answer", seed=seed + number, **kw):
             if number:
                 run.close()
             _read(run, c, c.text, form.markers)

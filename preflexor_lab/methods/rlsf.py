@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
+from preflexor_lab.tasks.graders import moved_spans
 from preflexor_lab.text.records import Certificate
 from preflexor_lab.tools.certificates import sampled_offsets, token_rewards
 from preflexor_lab.tools.sandbox import certify
@@ -256,7 +257,9 @@ def run_tool(
     if not pairs:
         return []
     prompts = [r["prompt"] if isinstance(r["prompt"], str) else r["prompt"][-1]["content"] for r, _ in pairs]
-    return certify(self.tool, prompts, [text for _, text in pairs], [_tool_item(r) for r, _ in pairs])
+    texts = [self.whole(r, text) for r, text in pairs]
+    found = certify(self.tool, prompts, texts, [_tool_item(r) for r, _ in pairs])
+    return [moved_spans(c, len(text) - len(whole)) for c, whole, (_, text) in zip(found, texts, pairs, strict=True)]
 
 # %% ../../nbs/10_methods/05_rlsf.ipynb #c053
 @patch

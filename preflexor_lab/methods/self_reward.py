@@ -32,6 +32,7 @@ from ..runs.folder import RunError, RunFolder
 from ..runs.ledger import CachedEngine, canonical
 from ..runs.stages import Context, Progress, run_stages, stage_seed
 from ..text.files import write_atomic
+from ..text.markers import Markers
 from ..text.masks import MaskPolicy
 from ..training import sft
 from ..training.callbacks import EarlyStopping, fit, make_arguments, set_dropout, trainer_options
@@ -617,6 +618,8 @@ def describe(
         return value
     if isinstance(value, PreTrainedModel) or hasattr(value, "peft_config"):
         return f"{type(value).__name__} {weights_hash(value)}"
+    if isinstance(value, Markers):
+        value = value.pairs
     if isinstance(value, Mapping):
         return {str(k): describe(v) for k, v in value.items()}
     if (

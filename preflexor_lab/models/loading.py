@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from ..text.chat import turn_end
 from ..text.files import disk_full, replacing
 from ..text.markers import MARKERS, Markers, grow_embeddings
 
@@ -383,6 +384,21 @@ def read_marker_rows(
                 layer.weight[rows["ids"]] = rows[name].to(layer.weight)
     model.config.marker_token_ids = rows["ids"].tolist()
 
+# %% ../../nbs/02_models/00_loading.ipynb #b797bdd0
+def eos_ids(
+    model,  # a causal language model
+    tokenizer,  # its tokenizer, or None
+) -> tuple[int, ...]:  # token ids that end a sequence, the model's own first; empty when none is named
+    "End-of-sequence ids of generation config, config, tokenizer and chat template together."
+    named = []
+    for source in (getattr(model, "generation_config", None), model.config, tokenizer):
+        found = getattr(source, "eos_token_id", None)
+        named += found if isinstance(found, (list, tuple)) else [found]
+    if getattr(tokenizer, "chat_template", None):
+        ids = tokenizer.encode(turn_end(tokenizer), add_special_tokens=False)
+        named += ids if len(ids) == 1 else []
+    return tuple(dict.fromkeys(int(i) for i in named if i is not None))
+
 # %% ../../nbs/02_models/00_loading.ipynb #c054
 class SaveError(ValueError):
     "A model could not be written; one line that says where and why. What was at the destination before is untouched."
@@ -408,6 +424,9 @@ def save_model(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part, quiet_transformers():
             part.mkdir()
+            if tokenizer is not None and getattr(model, "generation_config", None) is not None:
+                ends = list(eos_ids(model, tokenizer))
+                model.generation_config.eos_token_id = ends if len(ends) > 1 else (ends or [None])[0]
             model.save_pretrained(part)
             if hasattr(model, "peft_config"):
                 write_marker_rows(model, part)

@@ -18,24 +18,12 @@ from fastcore.basics import patch
 
 from .cache import RoomyLayer, can_choose_rows, roomy_cache, share_prompts
 from .engine import EngineError, GenerationParams, Prompt, find_stop, sequence_seed
-from .loading import weights_hash
-from ..text.chat import SYSTEM_PROMPT, conversation, render_prompt
+from .loading import eos_ids, weights_hash
+from ..text.chat import SYSTEM_PROMPT, conversation, encode_prompt
 from ..text.markers import THINK_END, THINK_START, extract_text
 from ..text.records import Completion
 
 # %% ../../nbs/02_models/06_local.ipynb #c009
-def eos_ids(
-    model,  # a causal language model
-    tokenizer,  # its tokenizer, asked last
-) -> tuple[int, ...]:  # token ids that end a sequence; empty when none is named
-    "End-of-sequence ids from the generation config, the config or the tokenizer, in this order."
-    for source in (getattr(model, "generation_config", None), model.config, tokenizer):
-        found = getattr(source, "eos_token_id", None)
-        if found is not None:
-            return tuple(found) if isinstance(found, (list, tuple)) else (int(found),)
-    return ()
-
-
 def _eos_tuple(eos_token_id, model, tokenizer) -> tuple[int, ...]:
     "Ids that end a sequence: as given (one id, or several), else as the model says."
     if eos_token_id is None:
@@ -517,9 +505,7 @@ def _rows(
     "Rows of all prompts that can be continued."
     rows, failed = [], {}
     for i, prompt in enumerate(prompts):
-        special = isinstance(prompt, str) if add_special_tokens is None else add_special_tokens
-        text = render_prompt(engine.tokenizer, prompt)
-        ids = list(engine.tokenizer(text, add_special_tokens=special)["input_ids"])
+        ids = encode_prompt(engine.tokenizer, prompt, add_special_tokens)
         seeds = [sequence_seed(seed, prompt, s) for s in range(n)]
         room = min(params.max_new_tokens, (engine.forward.window or 10**9) - len(ids))
         if error := engine.forward.refusal(ids):

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..text.chat import encode, marker_ids
 from ..text.markers import MARKERS, Markers
 from ..text.masks import MaskPolicy, mask_labels
 
@@ -426,11 +427,10 @@ def sequence_logps(
     return reduce_logps(token_logps(model, input_ids, attention_mask, labels, **kwargs), labels)
 
 # %% ../../nbs/02_models/02_scoring.ipynb #c071
-def _labelled(tokenizer, prompt: str, completion: str, max_length: int) -> tuple[list[int], list[int]]:
+def _labelled(head: list[int], tail: list[int], end: int, max_length: int) -> tuple[list[int], list[int]]:
     "Ids and labels of one text; the prompt's beginning is cut first, and an empty prompt is one end of sequence."
-    head, tail = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion))
-    tail = (tail + [tokenizer.eos_token_id])[: max_length - 1]
-    head = head[max(0, len(head) + len(tail) - max_length) :] or [tokenizer.eos_token_id]
+    tail = tail[: max_length - 1]
+    head = head[max(0, len(head) + len(tail) - max_length) :] or [end]
     return head + tail, [-100] * len(head) + tail
 
 
@@ -444,7 +444,7 @@ def _padded(rows: list[list[int]], value: int, device) -> torch.Tensor:
 def score_texts(
     model,  # causal language model
     tokenizer,  # its tokenizer
-    prompts: Sequence[str],  # contexts
+    prompts: Sequence[str],  # contexts, text or chat messages
     completions: Sequence[str],  # texts to score, one per prompt
     policy: MaskPolicy | None = None,  # which tokens count; None: every completion token
     max_length: int = 1024,  # tokens; the prompt's beginning is cut first
@@ -454,11 +454,13 @@ def score_texts(
 ) -> list[dict]:  # sum, mean (log-probability) and count (tokens that counted) of each text
     "Log-probability of each completion with its end of sequence; raises ValueError on an empty completion."
     rows = []
-    start, end = (tokenizer.convert_tokens_to_ids(m) for m in (markers.start("thinking"), markers.end("thinking")))
-    for j, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+    think = markers.pairs["thinking"]
+    start, end = marker_ids(tokenizer, *think) if policy is not None else (None, None)
+    encoded = encode(tokenizer, list(prompts), list(completions), markers=think)
+    for j, completion in enumerate(completions):
         if not completion.strip():
             raise ValueError(f"score_texts: completion {j} is empty")
-        ids, labels = _labelled(tokenizer, prompt, completion, max_length)
+        ids, labels = _labelled(*encoded[j], tokenizer.eos_token_id, max_length)
         if policy is not None:
             generator = torch.Generator().manual_seed(seed + j)
             labels = mask_labels(ids, labels, policy, start, end, generator=generator)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c002
+from abc import abstractmethod
 from typing import Literal
 
 from datasets import Dataset
@@ -37,13 +38,13 @@ class PairSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         "A round is a stage of its own."
         return [f"{self.label}.{r + 1}" for r in range(self.rounds)] if self.rounds > 1 else [self.label]
 
+    @abstractmethod
     def loop_classes(self) -> tuple[type, type]:  # (arguments, loop)
         "Classes of its active loop, imported when they are needed."
-        raise NotImplementedError
 
+    @abstractmethod
     def loss_arguments(self) -> dict:  # of the arguments' class
         "Arguments that choose its loss."
-        raise NotImplementedError
 
     def loop_arguments(self) -> dict:  # of the loop
         "What the loop is told beside its data."

@@ -13,6 +13,7 @@ from ..methods.reflect import response_at
 from .schema import Recipe
 from ..runs.folder import RunFolder
 from ..tasks.evaluation import EvalResult, compare
+from ..text.markers import THINK_END, THINK_START
 from ..text.masks import show_mask
 from ..text.records import Certificate, Pair, Trace, from_jsonl
 from ..training.sft import Completions, encode, marker_ids, uses_markers
@@ -163,7 +164,7 @@ def masks_of(
         if not pairs:  # the stage has not come, or had none
             continue
         pair, policy = pairs[0], spec.policy()
-        rows = encode(tokenizer, [pair.prompt], [pair.chosen], spec.max_length)
+        rows = encode(tokenizer, [pair.prompt], [pair.chosen], spec.max_length, markers=(THINK_START, THINK_END))
         ids = marker_ids(tokenizer) if uses_markers(policy) else None
         row = Completions(rows, policy, ids, 0, tokenizer.pad_token_id, spec.max_length)[0]
         shown = show_mask(tokenizer, row["input_ids"].tolist(), row["labels"].tolist(), len(rows[0][0]))

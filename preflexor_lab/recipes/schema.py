@@ -40,7 +40,9 @@ class TeacherSpec(Spec):
 
     url: str | None = Field(None, description="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     model: str | None = Field(
-        None, description="model id at the endpoint; default: the one it lists, or the recipe's own if it cannot list"
+        None,
+        description="with a url: model id there, default the one it lists; without: a folder, a hub id, or self (the"
+        " recipe's model before training), in this process",
     )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="environment variable that holds the key (which never stands in a recipe)"
@@ -54,6 +56,18 @@ class TeacherSpec(Spec):
     concurrency: int = Field(16, ge=1, description="requests under way at once")
     timeout: float = Field(120, gt=0, description="seconds for one request")
     token_budget: int | None = Field(None, ge=1, description="stop asking after this many tokens")
+
+    @model_validator(mode="after")
+    def _one_place(self):
+        "`self` is a model of this process."
+        if self.url and self.model == "self":
+            raise ValueError("teacher.model=self is the recipe's own model, and teacher.url another one: give one")
+        return self
+
+    @property
+    def is_model(self) -> bool:
+        "Whether a language model teaches, and not the task's own rules."
+        return bool(self.url or self.model)
 
 # %% ../../nbs/11_recipes/09_schema.ipynb #c008
 class EvalSpec(Spec):
@@ -148,6 +162,9 @@ class RunSpec(Spec):
         None, description="critic for reflection: nano, a folder or a hub id; default: the model itself"
     )
     trust_remote_code: bool = Field(False, description="run code that comes with a model")
+    markers: Literal["token", "text"] = Field(
+        "token", description="thinking markers of a model without them: new tokens, or plain text"
+    )
     lora: int = Field(0, ge=0, description="rank of the LoRA adapter; 0 trains all weights")
     teacher: TeacherSpec = TeacherSpec()
     hops: Ints = Field(
@@ -161,7 +178,9 @@ class RunSpec(Spec):
     seeds: Ints = Field([0], min_length=1, description="training seeds; all stages are run with each")
     threads: int = Field(2, ge=1, description="torch threads")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of training; auto: bfloat16 on a GPU and on a CPU that is made for it, else float32"
+        "auto",
+        description="auto: bfloat16 on a GPU and on a CPU that is made for it, else float32; weights from 50 million"
+        " parameters, unless all of them are trained",
     )
     batch_size: int = Field(64, ge=1, description="sequences generated at once")
     report_to: Annotated[list[Literal["tensorboard", "wandb", "trackio", "mlflow"]], Listed] = Field(

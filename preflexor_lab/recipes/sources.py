@@ -55,10 +55,13 @@ class QuestionSource:
         t = self.recipe.teacher
         specs = self.recipe.stages + self.recipe.controls
         wrong = any(getattr(s, "rejected", None) == "teacher" for s in specs)  # somebody trains on its wrong answers
-        if not t.url:
+        if not t.is_model:
             return self.own_teacher(wrong)
+        engine = teacher_engine(self.recipe, self.folder.ledger)
+        local = getattr(engine.engine, "tokenizer", None)
         options = dict(categories=tuple(t.categories), reflection=t.reflection, max_new_tokens=t.max_new_tokens)
-        return LLMTeacher(teacher_engine(self.recipe, self.folder.ledger), self.index, wrong=wrong, **options)
+        options["chat"] = local is None or bool(local.chat_template)  # a base model continues plain text
+        return LLMTeacher(engine, self.index, wrong=wrong, **options)
 
     def drafts(self, n: int, seed: int) -> list:
         "The teacher's questions and completions under a seed, each question once."
@@ -150,7 +153,7 @@ def pairs(
         seed=seed,
         k=1,
         split=self.train_split,
-        only_include_wrong_answers=not self.recipe.teacher.url,  # a language model's questions have no exact grade
+        only_include_wrong_answers=not self.recipe.teacher.is_model,  # a language model's questions have no exact grade
         chosen_from="student" if spec.chosen == "own" else "teacher",
         rejected_from=spec.rejected,
         ledger=self.folder.ledger,
@@ -246,9 +249,10 @@ class CorpusSource(QuestionSource):
         return RewardConfig(self.recipe.judge.prompt or JUDGE_PROMPT, self.recipe.judge.pattern)
 
     def graded(self, items: list, responses: list[list[str]]) -> tuple[list, list]:
-        "5 for a right answer, 0 for a wrong one, None where grading failed; with the grader's reason."
+        "Best vote for a right answer, worst for a wrong one, None where grading failed; with the grader's reason."
         certs = [[self.teacher.grade(i, r) for r in row] for i, row in zip(items, responses)]
-        scores = [[None if c.failed else 5.0 if c.passed else 0.0 for c in row] for row in certs]
+        config = self.judge_config()
+        scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
         return scores, [[c.reason or "The answer is right." for c in row] for row in certs]
 
     def evaluate(self, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:

@@ -26,8 +26,9 @@ from ..runs.ledger import CachedEngine
 from ..runs.spec import OptimizerSpec, Spec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..tasks.evaluation import EvalResult
+from ..text.chat import marker_ids
 from ..text.files import write_atomic
-from ..text.markers import split_sections
+from ..text.markers import register_markers, split_sections
 from ..text.masks import MaskPolicy
 from ..text.records import Pair, from_jsonl
 from ..training.callbacks import fit, make_arguments
@@ -77,6 +78,7 @@ def stage_options(
         use_cpu=not gpu,
         gradient_checkpointing=gpu,
         bf16=in_bfloat16(recipe.precision),
+        markers=recipe.markers,
         report_to=list(recipe.report_to) or "none",
         run_name=f"{recipe.name}/{label or spec.label}",
     )
@@ -149,6 +151,20 @@ class EvaluatedStage:
             base = json.loads(self.result_file.with_name(f"s{self.seed}.base.json").read_text())
             result += reward_result(result.per_item, base, self.label)
         self.write_result(result, context)
+        self.warn_of_format(result)
+
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #6d2ea6ee
+@patch
+def warn_of_format(self: EvaluatedStage, result: EvalResult) -> None:
+    "Say in one line when trained answers are not in the form that was trained."
+    rate = next((r["value"] for r in result.rows if r["metric"] == "format_rate"), 1.0)
+    if self.label != "base" and rate < 0.1:
+        logger.warning(
+            "stage %s: only %.0f %% of held-out answers open and close their thinking: the form was not learned;"
+            " more questions or epochs, a higher learning_rate, or markers=text may help",
+            self.label,
+            100 * rate,
+        )
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c027
 @contextmanager
@@ -204,7 +220,10 @@ class TrainedStage(EvaluatedStage):
     def adapted(self, model, context: Context):
         "The model with a LoRA adapter of its own where the recipe has `lora`."
         lora = self.recipe.lora
-        return add_lora(model, context.tokenizer, r=lora, alpha=2 * lora) if lora else model
+        if not lora:
+            return model
+        tokens = all(isinstance(ids, int) for ids in marker_ids(context.tokenizer))
+        return add_lora(model, context.tokenizer if tokens else None, r=lora, alpha=2 * lora)
 
     def merged(self, model):
         "The trained model in evaluation mode, its adapter merged."
@@ -245,7 +264,11 @@ class BaseStage(EvaluatedStage):
 
     def run(self, model, context: Context):
         "Open and evaluate; returns the model."
-        model, context.tokenizer = open_model(self.recipe.model, self.recipe.trust_remote_code)
+        recipe, trains_all = self.recipe, not self.recipe.lora and (self.recipe.stages or self.recipe.controls)
+        precision = "float32" if trains_all and device().type == "cpu" else recipe.precision
+        model, context.tokenizer = open_model(recipe.model, recipe.trust_remote_code, precision)
+        if recipe.markers == "token" and self.task.has_questions:
+            register_markers(context.tokenizer, model)
         self.evaluate(model, context, sampled=True)
         return model
 

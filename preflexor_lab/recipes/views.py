@@ -12,7 +12,8 @@ from importlib.resources import files
 
 from ..text.display import escape_html, printable
 from ..text.markers import MARKERS, Markers, split_sections
-from ..text.records import Certificate, Span, Trace
+from ..text.records import Certificate, Trace
+from ..tools.certificates import heat_html
 
 # %% ../../nbs/11_recipes/10_views.ipynb #c005
 def _asset(name: str) -> str:
@@ -104,61 +105,14 @@ def show_trace(
     lines += [f"[{how}] {trace.final}", *(f"({n})" for n in trace.notes)]
     return View(body, printable("\n".join(lines)))
 
-# %% ../../nbs/11_recipes/10_views.ipynb #c021
-def _pieces(response: str, spans: Sequence[Span]) -> list[tuple[str, Span | None]]:
-    "The response cut where its colour changes, each piece with the shortest span over it."
-    n = len(response)
-    over: list[Span | None] = [None] * n
-    for s in sorted(spans, key=lambda s: s.start - s.end):  # long spans first, short ones over them
-        over[s.start : min(s.end, n)] = [s] * (min(s.end, n) - s.start)
-    points = {s.start: s for s in spans if s.start == s.end}
-    cuts = sorted({0, n, *points, *(i for i in range(1, n) if over[i] is not over[i - 1])})
-    pieces = []
-    for i, j in zip(cuts, [*cuts[1:], n]):
-        if i in points:
-            pieces.append(("▾", points[i]))
-        pieces.append((response[i:j], over[i] if i < n else None))
-    return pieces
-
-# %% ../../nbs/11_recipes/10_views.ipynb #c024
-def _marked(piece: str, span: Span | None, top: float) -> tuple[str, str]:
-    "A piece in the colour of its span, as HTML and for a terminal."
-    if span is None or span.value == 0:
-        return escape_html(piece), printable(piece)
-    rgb, sign, code = ("20,150,110", "plus", 42) if span.value > 0 else ("215,90,45", "minus", 41)
-    colour = f"background:rgba({rgb},{0.12 + 0.4 * abs(span.value) / top:.2f})"
-    title = f"{span.value:+g} {escape_html(span.reason)}"
-    html = f'<mark class="{sign}" style="{colour}" title="{title}">{escape_html(piece)}</mark>'
-    return html, f"\033[{code}m{printable(piece)}\033[0m"
-
-
-def show_certificate(
-    cert: Certificate,  # a grade with spans
-    response: str,  # the text it grades
-) -> View:
-    "Colour a response by the value of the spans that a certificate names; spans outside the text are counted."
-    n = len(response)
-    inside = [s for s in cert.spans if s.start < min(s.end, n) or s.start == s.end <= n]
-    top = max([abs(s.value) for s in cert.spans], default=1.0) or 1.0
-    marked = [_marked(piece, span, top) for piece, span in _pieces(response, inside)]
-    verdict, sign = ("passed", "ok") if cert.passed else ("not passed", "bad")
-    if cert.failed:
-        verdict, sign = f"no grade: {cert.error}", "failed"
-    score = "" if cert.failed else f"score {cert.score:g} "
-    head = f'<span class="badge {sign}">{escape_html(verdict)}</span>{score}{escape_html(cert.reason)}'
-    quoted = [response[s.start : s.end][:80] or "▾" for s in inside]
-    rows = [(f"{s.value:+g}", q, s.reason) for s, q in zip(inside, quoted)]
-    items = "".join(f"<li><b>{v}</b> <code>{escape_html(q)}</code> {escape_html(why)}</li>" for v, q, why in rows)
-    outside = len(cert.spans) - len(inside)
-    note = notes_html([f"{outside} span(s) outside the text"] if outside else [])
-    text = f'<div class="box extra"><div class="text">{"".join(html for html, _ in marked)}</div></div>'
-    lines = [printable(f"[{verdict}] score {cert.score:g} {cert.reason}"), "".join(ansi for _, ansi in marked)]
-    lines += [f"  {v} {q!r} {printable(why)}" for v, q, why in rows]
-    return View(f"<div>{head}</div>{text}<ul>{items}</ul>{note}", "\n".join(lines))
-
 # %% ../../nbs/11_recipes/10_views.ipynb #c028
 _SIDES = ("before", "after")
 EXAMPLE_KEYS = ("question", "answer", *_SIDES, *(f"{s}_{k}" for s in _SIDES for k in ("certificate", "label")))
+
+
+def _graded(response: str, cert: Certificate) -> str:
+    "A response under its heat map, in a box."
+    return f'<div class="box extra">{heat_html(response, cert, listed=True).html}</div>'
 
 
 def side_html(
@@ -171,12 +125,12 @@ def side_html(
     content = Trace.from_dict(content) if isinstance(content, Mapping) else content
     title = f"<h4>{escape_html(label)}</h4>"
     if isinstance(content, Trace):
-        return f"{title}{show_trace(content).body}{show_certificate(cert, content.final).body if cert else ''}"
+        return f"{title}{show_trace(content).body}{_graded(content.final, cert) if cert else ''}"
     if not isinstance(content, str):
         raise ValueError(f"an example's sides are texts or traces, got {type(content).__name__}")
     if cert is None:
         return f"{title}{show_sections(content).body}"
-    return f"{title}{show_certificate(cert, content).body}{notes_html(split_sections(content).notes)}"
+    return f"{title}{_graded(content, cert)}{notes_html(split_sections(content).notes)}"
 
 
 def show_example(

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from .datasets import require_columns
-from .graders import Item, extract_number, hash_split, normalise
-from ..text.markers import neutralise, split_sections
+from .graders import Item, answer_section, extract_number, hash_split, normalise
+from ..text.markers import Markers, neutralise
 from ..text.records import Certificate
 
 # %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c005
@@ -212,6 +212,7 @@ def named_options(
 def choice_grader(
     item: Item,  # of `choice_items`
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> Certificate:  # its reason says what was named
     """Passes when the answer section names the right option, and no other.
 
@@ -219,7 +220,7 @@ def choice_grader(
     """
     if not item.meta.get("options"):
         raise ValueError(f"item {item.id!r} has no options in its meta; make it with choice_items")
-    found = named_options(split_sections(response).answer, item.meta["options"])
+    found = named_options(answer_section(item, response, markers), item.meta["options"])
     named = sorted({item.answer if item.answer in n else min(n) for n in found})
     if not named:
         return Certificate(0.0, False, reason="no option is named")

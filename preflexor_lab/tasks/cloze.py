@@ -18,7 +18,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .graders import Item, Task, exact_grader, hash_split, normalise
-from ..text.markers import neutralise, split_sections
+from ..text.markers import neutralise, read_sections
 
 # %% ../../nbs/05_tasks/03_cloze.ipynb #c007
 _WORD = re.compile(r"\b[A-Za-z](?:[A-Za-z\-]*[A-Za-z])?\b")  # a formula such as CaCO3 is no word
@@ -289,4 +289,8 @@ def _cloze(path, **kw):
 
         path = build_index(path)
     items = cloze_items(getattr(path, "nodes", path), **kw)
-    return Task("cloze", items, exact_grader, lambda r: normalise(split_sections(r).answer))
+
+    def extract(response, markers=None):
+        return normalise(read_sections(response, markers).answer)
+
+    return Task("cloze", items, exact_grader, extract)

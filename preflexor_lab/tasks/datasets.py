@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import materials_lab as world
 from .graders import Item, Task, exact_grader, hash_split, normalise, number_grader, number_text
-from ..text.markers import neutralise, split_sections
+from ..text.markers import neutralise, read_sections
 
 # %% ../../nbs/05_tasks/02_datasets.ipynb #c005
 def _read_row(line, columns, where):
@@ -89,10 +89,13 @@ def _jsonl(path=None, question="question", answer="answer", grader=None, plural=
         raise ValueError("jsonl needs path=: a .jsonl file with a question and an answer per line")
     items = question_items(read_rows(path, (question, answer)), question, answer, prefix="row-")
 
-    def exact(item, response):
-        return exact_grader(item, response, plural)
+    def exact(item, response, markers=None):
+        return exact_grader(item, response, plural, markers)
 
-    return Task("jsonl", items, grader or exact, lambda r: normalise(split_sections(r).answer, plural))
+    def extract(response, markers=None):
+        return normalise(read_sections(response, markers).answer, plural)
+
+    return Task("jsonl", items, grader or exact, extract)
 
 # %% ../../nbs/05_tasks/02_datasets.ipynb #c025
 def gsm8k_thinking(
@@ -139,4 +142,8 @@ def lab_item(
 def _materials_lab(split, n, seed, hops=(2, 3, 4, 5)):
     "The task of `n` random items of the materials lab; `hops` is one number or several, taken in turn."
     made = world.items(n, seed, (hops,) if isinstance(hops, int) else tuple(hops), split)
-    return Task("materials_lab", map(lab_item, made), world.grade, lambda r: split_sections(r).answer.strip())
+
+    def extract(response, markers=None):
+        return read_sections(response, markers).answer
+
+    return Task("materials_lab", map(lab_item, made), world.grade, extract)

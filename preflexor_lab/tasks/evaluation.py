@@ -6,16 +6,18 @@
 __all__ = ['EvalResult', 'evaluate', 'compare']
 
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c002
+import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fastcore.basics import patch
 
 from ..runs.ledger import FATAL, LedgerRow, grade_fields
-from .graders import GradableTask
+from .graders import GradableTask, moved_spans, with_markers
 from .statistics import bootstrap_mean, maj_at_k, paired_bootstrap, pass_at_k, wilson
-from ..text.markers import MARKERS, Markers, split_sections
+from ..text.chat import render_prompt
+from ..text.markers import Markers, read_sections, split_sections, with_opening
 from ..text.records import Certificate, Completion
 
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c005
@@ -133,21 +135,57 @@ def _repr_markdown_(self: EvalResult):
     return self.table()
 
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c024
-def _token_counter(engine):
-    "Text → number of tokens, by the engine's tokenizer when it has one, else white-space words."
+def _tokenizer_of(engine):
+    "The engine's tokenizer; None when it has none."
     while not hasattr(engine, "tokenizer") and hasattr(engine, "engine"):
         engine = engine.engine  # look behind a cache
-    tokenizer = getattr(engine, "tokenizer", None)
+    return getattr(engine, "tokenizer", None)
+
+
+def _token_counter(engine):
+    "Text → number of tokens, by the engine's tokenizer when it has one, else white-space words."
+    tokenizer = _tokenizer_of(engine)
     if tokenizer is None:
         return lambda text: len(text.split())
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
+
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #e7e001
+def prompt_text(
+    engine,  # with a tokenizer, or a cache around such an engine
+    prompt,  # text, or chat messages
+) -> str | None:  # None when the engine renders messages elsewhere, as a server does
+    "What the model reads."
+    if isinstance(prompt, str):
+        return prompt
+    tokenizer = _tokenizer_of(engine)
+    return render_prompt(tokenizer, prompt) if getattr(tokenizer, "chat_template", None) else None
+
+
+def lost_thinking(
+    prompt,  # text, or chat messages
+    text: str | None,  # the prompt as the model reads it; None: not known
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+) -> bool:
+    "Whether an earlier turn of the assistant came with thinking that is not in the rendered text."
+    if isinstance(prompt, str) or text is None:
+        return False
+    turns = [m["content"] for m in prompt if m["role"] == "assistant" and isinstance(m["content"], str)]
+    read, seen = [read_sections(t, markers) for t in turns], "".join(text.split())
+    return any("".join(part.split()) not in seen for s in read for part in (s.thinking, s.reflection))
 
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c027
 def _mean(xs):
     return sum(xs) / len(xs) if xs else None
 
 
-def _item_values(completions, certs, k, extract, count, markers):
+def _form_of(text, markers, asked):
+    "The sections that are measured: by the given markers alone, where some are given."
+    if markers is None:
+        return read_sections(text, prompt=asked)
+    return split_sections(with_opening(text, markers, asked), markers)
+
+
+def _item_values(completions, certs, k, extract, count, markers=None, asked=None):
     "One item's value per metric over its samples; `None` for a metric that no valid sample could give."
     graded = [(c, g) for c, g in zip(completions, certs) if not g.error]
     right = [float(g.score >= 0.5) for _, g in graded]
@@ -158,7 +196,7 @@ def _item_values(completions, certs, k, extract, count, markers):
         values[f"pass@{k}"] = pass_at_k(k, int(sum(right)), k) if full else None
         values[f"strict_pass@{k}"] = pass_at_k(k, int(sum(passed)), k) if full else None
         values[f"maj@{k}"] = maj_at_k([extract(c.text) for c, _ in graded], right) if full else None
-    parts = [split_sections(c.text, markers) for c in completions if not c.failed]
+    parts = [_form_of(c.text, markers, asked) for c in completions if not c.failed]
     whole = [p.complete and bool(p.thinking.strip()) and bool(p.answer.strip()) for p in parts]
     values["format_rate"] = _mean([float(w) for w in whole])
     values["thinking_tokens"] = _mean([float(count(p.thinking)) for p in parts])
@@ -167,10 +205,10 @@ def _item_values(completions, certs, k, extract, count, markers):
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c030
 def answer_text(
     response: str,  # a whole completion, with or without thinking
-    markers: Markers = MARKERS,  # which sections to cut away
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> str:  # the answer section, stripped, lower case, single spaces
     "What a majority vote counts when a task does not say better."
-    return " ".join(split_sections(response, markers).answer.lower().split())
+    return " ".join(read_sections(response, markers).answer.lower().split())
 
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c034
 def _summary_row(label, metric, stat, n, seed):
@@ -217,6 +255,29 @@ def _cost_rows(per_item, seconds, label, prefix, n, seed):
     costs = dict(tokens=sum(p["tokens"] for p in per_item), seconds=seconds, failed_grades=failed)
     return [_summary_row(label, prefix + name, (float(x),) * 3, n, seed) for name, x in costs.items()]
 
+# %% ../../nbs/05_tasks/07_evaluation.ipynb #e7e101
+_log = logging.getLogger(__name__)
+
+
+def _asked(engine, prompts, markers):
+    "The prompts as the model reads them, with a line of warning when the chat template cuts out earlier thinking."
+    texts = [prompt_text(engine, p) for p in prompts]
+    if lost := sum(lost_thinking(p, t, markers) for p, t in zip(prompts, texts)):
+        what = "hold thinking of earlier turns that the chat template cuts out: the model does not see it"
+        _log.warning("%d of %d prompts %s", lost, len(prompts), what)
+    return texts
+
+
+def _opened(completion, asked, markers):
+    "The completion with the start marker that its prompt ended in."
+    return completion if completion.failed else replace(completion, text=with_opening(completion.text, markers, asked))
+
+
+def _as_generated(outs, whole, certs):
+    "Certificates of whole completions, with the places of the generated ones."
+    rows = zip(outs, whole, certs, strict=True)
+    return [[moved_spans(g, len(c.text) - len(w.text)) for c, w, g in zip(*row, strict=True)] for row in rows]
+
 # %% ../../nbs/05_tasks/07_evaluation.ipynb #c046
 def _temperature(k, temperature):
     "Greedy for one sample, 1.0 for several, unless it is given; raises ValueError when `k` samples would be equal."
@@ -238,7 +299,7 @@ def evaluate(
     seed: int = 0,  # of generation and of the bootstrap
     prompt: Callable = lambda item: item.prompt,  # item -> str or chat messages
     extract: Callable | None = None,  # response -> answer to vote on; None: the task's own, else the answer section
-    markers: Markers = MARKERS,  # of the thinking section
+    markers: Markers | Mapping | None = None,  # of the model's thinking; None: ours and `<think>`
     ledger=None,  # Ledger: one `grade` row per sample
     label: str = "",  # `stage` of the rows
     prefix: str = "",  # put before metric names, as "direct/"
@@ -255,20 +316,24 @@ def evaluate(
     grade = getattr(task, "grade", None) if grade is None else grade
     if grade is None:
         raise ValueError("evaluate: give grade=, or items that are a Task with its own")
-    extract = extract or getattr(task, "extract", None) or (lambda text: answer_text(text, markers))
+    grade = grade if hasattr(grade, "grade_batch") else with_markers(grade, markers)
+    extract = with_markers(extract or getattr(task, "extract", None) or answer_text, markers)
     count, start, prompts = _token_counter(engine), time.perf_counter(), [prompt(i) for i in items]
     options = dict(n=k, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **gen)
     outs = engine.generate(prompts, **options)
     seconds = time.perf_counter() - start
-    graded = list(zip(items, outs, grade_all(grade, items, outs), strict=True))
+    asked = _asked(engine, prompts, markers)
+    whole = [[_opened(c, text, markers) for c in comps] for comps, text in zip(outs, asked, strict=True)]
+    graded = _as_generated(outs, whole, grade_all(grade, items, whole))
+    graded = list(zip(items, outs, graded, strict=True))
     if ledger is not None:
         keys = engine.keys(prompts, **options) if hasattr(engine, "keys") else [()] * len(items)
         with ledger.transaction():
             for (item, comps, certs), key in zip(graded, keys, strict=True):
                 log_grades(ledger, item, comps, certs, prefix + label, key, seed)
     per_item = []
-    for item, comps, certs in graded:
-        values = _item_values(comps, certs, k, extract, count, markers)
+    for (item, comps, certs), read, text in zip(graded, whole, asked):
+        values = _item_values(read, certs, k, extract, count, markers, text)
         per_item.append(_item_record(item, comps, certs, label, prefix, count, values))
     costs = _cost_rows(per_item, seconds, label, prefix, len(items) * k, seed)
     return EvalResult(_metric_rows(per_item, label, prefix, seed) + costs, per_item)

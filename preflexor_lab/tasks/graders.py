@@ -7,19 +7,21 @@ __all__ = ['SPLITS', 'Item', 'GradableTask', 'Task']
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c002
 import hashlib
+import inspect
 import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from fastcore.basics import patch
 
 from ..runs.ledger import FATAL
-from ..text.markers import split_sections
+from ..text.markers import Markers, read_sections
 from ..text.records import Certificate
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c005
@@ -74,9 +76,43 @@ class GradableTask(Protocol):
     def extract(self, response: str) -> str:
         "The answer as a short string, for a majority vote; '' when there is none."
 
+# %% ../../nbs/05_tasks/01_graders.ipynb #e7b001
+def with_markers(
+    function: Callable,  # a grader, or a way to extract an answer
+    markers: Markers | Mapping | None,  # None: as it is
+) -> Callable:  # the function with the markers filled in
+    "Pass markers to a function that has an argument `markers`; another one finds the answer by itself."
+    return partial(function, markers=markers) if markers is not None and _has_markers(function) else function
+
+
+def _has_markers(function):
+    "Whether a function has an argument `markers`."
+    try:
+        return "markers" in inspect.signature(function).parameters
+    except ValueError:
+        return False  # some builtins have no signature
+
+
+def answer_section(
+    item,  # with a prompt, when it is known
+    response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
+) -> str:
+    "The answer of a completion, by the rule above."
+    return read_sections(response, markers, getattr(item, "prompt", None)).answer
+
+
+def moved_spans(
+    cert: Certificate,  # on a text
+    by: int,  # characters that stand before the text elsewhere; negative: that are cut off its front
+) -> Certificate:  # the same with its spans there
+    "A certificate for a text to which a start was added, or from which one was removed."
+    spans = tuple(replace(s, start=max(0, s.start + by), end=max(0, s.end + by)) for s in cert.spans)
+    return replace(cert, spans=spans) if by else cert
+
 # %% ../../nbs/05_tasks/01_graders.ipynb #c016
 class Task:
-    "Items with one grader: iterable, indexable, with `grade`, `extract`, `split`, `take` and `as_tool`."
+    "Items with one grader: iterable, indexable; `split`, `take` and `reading` make another task, `as_tool` a tool."
 
     def __init__(
         self,
@@ -84,8 +120,10 @@ class Task:
         items: Iterable[Item],  # all or one split's
         grader: Callable,  # (item, response) -> Certificate
         extract: Callable,  # response -> the answer as a short string, "" when there is none
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`; passed to both
     ):
-        self.name, self.items, self.grader, self.extract = name, list(items), grader, extract
+        self.name, self.items, self.markers = name, list(items), markers
+        self.grader, self.extract = grader, with_markers(extract, markers)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -106,10 +144,11 @@ def grade(
     self: Task,
     item: Item,  # the question
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`; None: the task's
 ) -> Certificate:  # `error` is set when the grader crashed
     "Certificate of one completion; a full disk or a refused key still raises."
     try:
-        return self.grader(item, response)
+        return with_markers(self.grader, self.markers if markers is None else markers)(item, response)
     except FATAL:
         raise
     except Exception as e:
@@ -124,7 +163,7 @@ def split(
     "The task with the items of one split; raises ValueError on an unknown split."
     if name not in SPLITS:
         raise ValueError(f"{self.name}: there is no split {name!r}; use one of {', '.join(SPLITS)}")
-    return Task(self.name, [i for i in self.items if i.split == name], self.grader, self.extract)
+    return Task(self.name, [i for i in self.items if i.split == name], self.grader, self.extract, self.markers)
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c026
 @patch
@@ -136,7 +175,16 @@ def take(
     "The first `n` items in a seeded order, all when there are fewer."
     items = list(self.items)
     random.Random(seed).shuffle(items)
-    return Task(self.name, items[:n], self.grader, self.extract)
+    return Task(self.name, items[:n], self.grader, self.extract, self.markers)
+
+# %% ../../nbs/05_tasks/01_graders.ipynb #e7b101
+@patch
+def reading(
+    self: Task,
+    markers: Markers | Mapping,  # of thinking and reflection, besides ours and `<think>`
+) -> Task:
+    "The task for a model that thinks in these markers."
+    return Task(self.name, self.items, self.grader, self.extract, markers)
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c030
 @patch
@@ -259,12 +307,13 @@ def extract_number(
 def number_grader(
     item: Item,  # with a number in its answer
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> Certificate:  # score 1 or 0
     """Passes when the answer section's number equals the item's, decimals to a relative 1e-6.
 
     Raises ValueError when the item's answer is no number.
     """
-    want, got = extract_number(item.answer), extract_number(split_sections(response).answer)
+    want, got = extract_number(item.answer), extract_number(answer_section(item, response, markers))
     if want is None:
         raise ValueError(f"item {item.id!r} has no number in its answer {item.answer!r}")
     if got is None:
@@ -276,9 +325,10 @@ def number_grader(
 # %% ../../nbs/05_tasks/01_graders.ipynb #c062
 def number_text(
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> str:  # '' when there is no number
     "The answer section's number in one normal form, for votes."
-    x = extract_number(split_sections(response).answer)
+    x = extract_number(read_sections(response, markers).answer)
     return "" if x is None else format(x.normalize(), "f")
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c066
@@ -305,12 +355,13 @@ def exact_grader(
     item: Item,  # with the reference answer
     response: str,  # a whole completion
     plural: bool = False,  # a plural counts as its singular
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> Certificate:  # score 1 or 0
     "Passes when the normalised answer section equals the normalised answer; two numbers are compared as numbers."
-    got, want = normalise(split_sections(response).answer, plural), normalise(item.answer, plural)
+    got, want = normalise(answer_section(item, response, markers), plural), normalise(item.answer, plural)
     if not got:
         return Certificate(0.0, False, reason="no answer")
     if _NUMBER.fullmatch(got) and _NUMBER.fullmatch(want):
-        return number_grader(item, response)
+        return number_grader(item, response, markers)
     ok = got == want
     return Certificate(float(ok), ok, reason="" if ok else f"answered {got[:80]!r}, expected {want!r}")

@@ -16,7 +16,15 @@ from fastcore.basics import patch
 from .choices import choice_grader, choice_items, is_numeric
 from .datasets import question_items, read_rows, require_columns
 from .graders import SPLITS, Item, Task, exact_grader, number_grader
-from ..text.markers import MARKERS, THINK_END, join_sections, neutralise, split_sections
+from preflexor_lab.text.markers import (
+    THINK_END,
+    Markers,
+    join_sections,
+    known_markers,
+    neutralise,
+    read_sections,
+    with_opening,
+)
 from ..text.records import Certificate
 
 # %% ../../nbs/05_tasks/05_latro_data.ipynb #c005
@@ -53,10 +61,12 @@ def short_answer(
 def answer_grader(
     item: Item,  # its answer is a number or some words
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> Certificate:  # score 1 or 0
     "Compare numbers where the reference is one, else the normalised answer with the normalised reference."
     want = short_answer(item.answer)
-    return (number_grader if is_numeric(want) else exact_grader)(replace(item, answer=want), response)
+    grader = number_grader if is_numeric(want) else exact_grader
+    return grader(replace(item, answer=want), response, markers=markers)
 
 # %% ../../nbs/05_tasks/05_latro_data.ipynb #c020
 def _render(tokenizer, text, system):
@@ -138,11 +148,12 @@ class LatroData(list):
 def sections(
     self: LatroData,
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> str:  # with markers around its thinking
     "The response with thinking before the template's head and the answer alone behind it."
-    if any(m in self.head for m in MARKERS.all()):
+    if any(m in self.head for m in known_markers(markers)):
         return response
-    parts = split_sections(response)
+    parts = read_sections(response, markers)
     *before, answer = re.split(re.escape(self.head), parts.answer, flags=re.IGNORECASE)
     if not before or "####" in answer:
         return response  # a last line with #### says more than words before it
@@ -171,10 +182,12 @@ def grade(
     self: LatroData,
     row: Mapping,  # one of these rows
     response: str,  # a whole completion
+    markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> Certificate:  # a crash of the grader is in `error`
     "Certificate of a whole completion; raises ValueError for a row of other data."
     item = self.item(row)
-    return Task("answers", [], self.grader, str).grade(item, self.sections(response))
+    whole = with_opening(response, markers, row.get("queries"))
+    return Task("answers", [], self.grader, str, markers).grade(item, self.sections(whole, markers))
 
 # %% ../../nbs/05_tasks/05_latro_data.ipynb #c043
 def _rows_of(source):

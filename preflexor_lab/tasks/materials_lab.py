@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..text.markers import REFLECT_START, THINK_END, THINK_START
+from ..text.markers import REFLECT_START, THINK_END, THINK_START, Markers, find_known, with_opening
 from ..text.records import Certificate, Span
 
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c006
@@ -300,20 +300,33 @@ def _stripped(text: str, start: int, stop: int) -> tuple[int, int]:
     left = start + len(part) - len(part.lstrip())
     return left, max(left, start + len(part.rstrip()))
 
+# %% ../../nbs/05_tasks/00_materials_lab.ipynb #e7c001
+def _thinking_place(text, markers, prompt):
+    "First character of the thinking, one past its last, and the first behind its end marker."
+    added = len(with_opening(text, markers, prompt)) - len(text)
+    events = [e for e in find_known(text, markers) if e[2] == "thinking"]
+    if len(events) > 2 and events[0][3] and not events[1][3] and not text[events[0][1] : events[1][0]].strip():
+        events = events[2:]
+    starts, ends = ([e for e in events if e[3] is opening] for opening in (True, False))
+    if not starts and not added:
+        return 0, 0, ends[0][1] if ends else 0  # an end without a start: no line counts
+    first = 0 if added else starts[0][1]
+    closed = ends and ends[0][0] >= first
+    return (first, *ends[0][:2]) if closed else (first, len(text), len(text))
+
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c078
 def parse_response(
     text: str,  # a completion: markers, thinking, answer, or a bare answer
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+    prompt: str | None = None,  # the text that it continues; None: not known
 ) -> Response:
     "Split a response into lines and an answer; whatever is missing is empty."
-    start, end = text.find(THINK_START), text.find(THINK_END)
-    first = start + len(THINK_START) if start >= 0 else 0
-    closed = start >= 0 and end >= first
-    last = end if closed else len(text) if start >= 0 else 0
+    first, last, after = _thinking_place(text, markers, prompt)
     spans, position = [], first
     for part in text[first:last].split(";") if text[first:last].strip() else ():
         spans.append(_stripped(text, position, position + len(part)))
         position += len(part) + 1
-    rest = _stripped(text, end + len(THINK_END) if closed else last, len(text))
+    rest = _stripped(text, after, len(text))
     return Response(tuple(" ".join(text[a:b].split()) for a, b in spans), tuple(spans), text[slice(*rest)], rest)
 
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c082
@@ -370,9 +383,10 @@ def _reason(got: Response, right: bool, passed: bool) -> str:
 def grade(
     item,  # a WorldItem, or anything with the `prompt` of one
     response: str,  # the whole completion
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
 ) -> Certificate:  # passed: right answer and right trace; score 1 for that, ½ for a right answer alone, else 0
     "Grade a response, with a span on every wrong line; raises ValueError when the prompt is none of the materials lab."
-    sheet, got = parse_prompt(item.prompt), parse_response(response)
+    sheet, got = parse_prompt(item.prompt), parse_response(response, markers, item.prompt)
     facts = dict(sheet.facts)
     gold, value, _ = derive(facts, sheet.asked)
     known, spans = {}, []
@@ -419,10 +433,12 @@ def critique(
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c102
 def parse_critique(
     text: str,  # what a critic wrote
-) -> int | None:  # its score 0…9, None when it gives none
-    "The score of a critique: the last one it states."
-    found = re.findall(r"score (\d)\b", text)
-    return int(found[-1]) if found else None
+) -> int | None:  # its score 0…5, None when the last one it states is none
+    "The score of a critique: the last one it states, before any thinking."
+    said = text.partition(THINK_START)[0]
+    found = re.findall(r"\bscore\s+((?:(?!\bscore\b)[^;<\n])*)", said)
+    last = found[-1].rstrip(" .,") if found else ""
+    return int(last) if re.fullmatch("[0-5]", last) else None
 
 # %% ../../nbs/05_tasks/00_materials_lab.ipynb #c106
 def judge_prompt(

@@ -6,6 +6,7 @@
 __all__ = ['render', 'encode']
 
 # %% ../../nbs/01_text/05_chat.ipynb #c002
+import re
 from collections.abc import Mapping, Sequence
 
 from .markers import THINK_END, THINK_START
@@ -35,48 +36,118 @@ def render_prompt(
     begun = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
     return _apply_template(tokenizer, messages, generate=True) + begun
 
+# %% ../../nbs/01_text/05_chat.ipynb #7bc3f73c
+_PROBE = "zq7"  # a reply that no template has anything to do with
+
+
+def turn_end(
+    tokenizer,  # Hugging Face tokenizer with a chat template
+) -> str:  # "" when the template adds nothing
+    "What the template puts behind a reply, up to its first special token: the end that a model learns to write."
+    question = [{"role": "user", "content": "a"}]
+    full = _apply_template(tokenizer, [*question, {"role": "assistant", "content": _PROBE}], generate=False)
+    behind = full.rpartition(_PROBE)[2]
+    known = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
+    found = [(behind.index(token), -len(token)) for token in known if token and token in behind]
+    if not found:
+        return tokenizer.eos_token or ""
+    at, size = min(found)
+    return behind[: at - size]
+
 # %% ../../nbs/01_text/05_chat.ipynb #c011
+def _check_kept(head: str, prompt) -> None:
+    "Raise ValueError when an earlier reply is not in the rendered prompt as it was."
+    for n, message in enumerate(prompt):
+        if message["role"] == "assistant" and message["content"].strip() not in head:
+            raise ValueError(
+                f"the chat template leaves out a part of message {n} (thinking of an earlier turn?):"
+                f" {message['content'][:60]!r}; give that prompt as text, or drop what the template drops"
+            )
+
+
+def _space_before(tokenizer, prompt, head: str, reply: Mapping[str, str]) -> str:
+    "White space that the template puts between an open turn and its reply."
+    if prompt[-1]["role"] == "assistant" or not reply["content"]:
+        return ""  # the turn was begun already
+    full = _apply_template(tokenizer, [*prompt, reply], generate=False)
+    between = full[len(head) :].partition(reply["content"])[0] if full.startswith(head) else "lost"
+    return "" if between.strip() else between
+
+
 def render(
     tokenizer,  # Hugging Face tokenizer, with a chat template when messages are given
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
     completion: str | Sequence[Mapping[str, str]],  # text (after a chat prompt: one assistant message), or messages
 ) -> tuple[str, str]:  # prompt text, completion text
-    "Texts of an example; raises ValueError when a template does not keep its own prompt, or there is none."
+    "Texts of an example; raises ValueError when a template loses a part of the conversation, or there is none."
     if isinstance(prompt, str):
         if not isinstance(completion, str):
             kind = type(completion).__name__
             raise ValueError(f"a prompt given as text needs a completion given as text, got {kind}")
         return prompt, completion
+    head = render_prompt(tokenizer, prompt)
+    _check_kept(head, prompt)
     reply = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-    head = _apply_template(tokenizer, prompt, generate=True)
+    if len(reply) == 1:
+        return head, _space_before(tokenizer, prompt, head, reply[0]) + reply[0]["content"] + turn_end(tokenizer)
     full = _apply_template(tokenizer, [*prompt, *reply], generate=False)
     if not full.startswith(head):
         raise ValueError(
             "the chat template renders the prompt differently once the reply follows it: "
             "give prompt and completion as text"
         )
-    tail, end = full[len(head) :], tokenizer.eos_token
-    cut = tail.rfind(end) if end else -1
-    ends = cut >= 0 and not tail[cut + len(end) :].strip()
-    return head, tail[: cut + len(end)] if ends else tail
+    end = turn_end(tokenizer)
+    tail, cut = full[len(head) :], full[len(head) :].rfind(end)
+    return head, tail[: cut + len(end)] if cut >= 0 and not tail[cut + len(end) :].strip() else tail
 
 # %% ../../nbs/01_text/05_chat.ipynb #c015
 def prompt_ids(tokenizer, texts: list[str], special: bool) -> list[list[int]]:
-    "Ids of prompts, without an end of sequence that a tokenizer may add by itself."
-    end = tokenizer.eos_token_id
-    ids = tokenizer(texts, add_special_tokens=special)["input_ids"] if texts else []
+    "Ids of prompts: one beginning of sequence where the tokenizer has it, and no end that it may add by itself."
+    end, begin = tokenizer.eos_token_id, tokenizer.bos_token
+    again = {special and bool(begin) and t.startswith(begin) for t in texts}  # a rendered template given as text
+    if len(again) > 1:
+        return [prompt_ids(tokenizer, [t], special)[0] for t in texts]
+    ids = tokenizer(texts, add_special_tokens=special and again != {True})["input_ids"] if texts else []
     return [
-        x[:-1] if end is not None and x[-1:] == [end] and not t.endswith(tokenizer.eos_token) else x
+        list(x[:-1] if end is not None and x[-1:] == [end] and not t.endswith(tokenizer.eos_token) else x)
         for x, t in zip(ids, texts)
     ]
 
 
+def continuation_ids(tokenizer, text: str) -> list[int]:
+    "Ids of a text that follows another: no space and no beginning of sequence is put before it."
+    for before in ("\n", "a", ".", "0"):
+        head, joint = prompt_ids(tokenizer, [before, before + text], special=False)
+        if head and tokenizer.unk_token_id not in head and joint[: len(head)] == head:
+            return joint[len(head) :]
+    return prompt_ids(tokenizer, [text], special=False)[0]
+
+
 def completion_ids(tokenizer, text: str, head: list[int], joint: list[int], eos: bool) -> list[int]:
     "What follows the prompt in the joint tokenisation, or the completion's own ids where a token merges across."
-    tail = joint[len(head) :]
-    if joint[: len(head)] != head:
-        tail = tokenizer(text, add_special_tokens=False)["input_ids"]
+    tail = joint[len(head) :] if joint[: len(head)] == head else continuation_ids(tokenizer, text)
     return tail + [tokenizer.eos_token_id] if eos and tail[-1:] != [tokenizer.eos_token_id] else tail
+
+# %% ../../nbs/01_text/05_chat.ipynb #118b0bd0
+def encode_prompt(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+    special: bool | None = None,  # add what the tokenizer adds; None: for text yes, for messages no
+) -> list[int]:
+    "Ids of a prompt, as every engine and trainer reads it."
+    special = isinstance(prompt, str) if special is None else special
+    return prompt_ids(tokenizer, [render_prompt(tokenizer, prompt)], special)[0]
+
+# %% ../../nbs/01_text/05_chat.ipynb #0b08d69b
+def split_at(
+    text: str,  # a completion
+    markers: Sequence[str],  # those that are plain text
+) -> list[str]:  # pieces, markers among them, in order; empty ones left out
+    "The text in pieces, each marker one of them."
+    if not markers:
+        return [text] if text else []
+    pattern = "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
+    return [piece for piece in re.split(f"({pattern})", text) if piece]
 
 # %% ../../nbs/01_text/05_chat.ipynb #c018
 def encode(
@@ -87,6 +158,7 @@ def encode(
     max_prompt_length: int | None = None,  # tokens of the prompt, which keeps its *end*, where the question is
     max_completion_length: int | None = None,  # tokens of the completion, which keeps its start
     eos: bool = True,  # end every completion with the end-of-sequence token
+    markers: Sequence[str] = (),  # markers; those that are no tokens get the same ids wherever they stand
 ) -> list[
     tuple[list[int], list[int]]
 ]:  # (prompt ids, completion ids); the second empty when the prompt fills max_length
@@ -101,11 +173,18 @@ def encode(
     if len(plain) > 1:
         raise ValueError("some prompts are text and some are chat messages: give one kind in one dataset")
     texts, special = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)], plain == {True}
+    written = [m for m in markers if len(tokenizer.encode(m, add_special_tokens=False)) > 1]
+    pieces = [split_at(c, written) for _, c in texts]
+    end = eos and special  # a chat turn has its own
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special)
-    joints = prompt_ids(tokenizer, [p + c for p, c in texts], special)
+    joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special)
     out = []
-    for (_, text), head, joint in zip(texts, heads, joints):
-        tail = completion_ids(tokenizer, text, head, joint, eos)[:max_completion_length]
+    for parts, head, joint in zip(pieces, heads, joints):
+        tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint, end and len(parts) < 2)
+        for n, part in enumerate(parts[1:], 2):
+            following = continuation_ids(tokenizer, part)
+            tail = tail + completion_ids(tokenizer, part, [], following, end and n == len(parts))
+        tail = tail[:max_completion_length]
         if max_prompt_length is not None:
             head = head[-max_prompt_length:]
         if max_length is not None:
@@ -130,15 +209,16 @@ def marker_ids(
     tokenizer,  # Hugging Face tokenizer
     start: str = THINK_START,  # marker that opens the thinking
     end: str = THINK_END,  # marker that closes it
-) -> tuple[int, int]:  # ids of both
-    "Ids of the two markers; raises ValueError when one is not a single token of this tokenizer."
+) -> tuple:  # of both: an id, or a tuple of ids for a marker that is plain text
+    "Ids of the two markers, as `encode` writes them; raises ValueError when the tokenizer cannot write one."
     out = []
     for marker in (start, end):
-        found = tokenizer.convert_tokens_to_ids(marker)
-        if found is None or (found == tokenizer.unk_token_id and marker != tokenizer.unk_token):
+        ids = tokenizer.encode(marker, add_special_tokens=False)
+        ids = ids if len(ids) == 1 else continuation_ids(tokenizer, marker)
+        if not ids or (tokenizer.unk_token_id in ids and marker != tokenizer.unk_token):
             how = "register it with register_markers(tokenizer, model), or name another marker"
-            raise ValueError(f"{marker!r} is not a token of this tokenizer: {how}")
-        out.append(found)
+            raise ValueError(f"{marker!r} cannot be written by this tokenizer: {how}")
+        out.append(ids[0] if len(ids) == 1 else tuple(ids))
     return tuple(out)
 
 # %% ../../nbs/01_text/05_chat.ipynb #c031

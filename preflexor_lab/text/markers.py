@@ -254,6 +254,85 @@ def split_sections(
     thinking, reflection = ("\n\n".join(filter(None, found.get(n, []))) for n in ("thinking", "reflection"))
     return Sections(thinking, reflection, answer, extra, present and paired, tuple(notes))
 
+# %% ../../nbs/01_text/03_markers.ipynb #e7a001
+_TAGS = Markers.from_names(thinking="think", reflection="reflect")  # the words of most published models
+
+
+def known_markers(
+    markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
+) -> dict[str, tuple[str, bool]]:  # marker -> (section name, is it a start marker)
+    "Every marker that separates an answer from what is none."
+    families = [_TAGS, MARKERS] + ([] if markers is None else [Markers(markers)])
+    return {m: (name, m == pair[0]) for f in families for name, pair in f.pairs.items() for m in pair}
+
+
+def find_known(
+    text: str,  # any text
+    markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
+) -> list[tuple[int, int, str, bool]]:  # (start, end, section name, is it a start marker) in order of appearance
+    "The places of the known markers in a text, as of `find_markers`."
+    table = known_markers(markers)
+    pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
+    return [(m.start(), m.end(), *table[m[0]]) for m in re.finditer(pattern, text)]
+
+# %% ../../nbs/01_text/03_markers.ipynb #e7a004
+def opened_by(
+    prompt: str,  # the text that the model continued
+    markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
+) -> tuple[str, str]:  # (start, end); two empty strings when it opens nothing
+    "Markers of the section that a prompt has opened: the start it ends in, white space aside, and its end."
+    families = [_TAGS, MARKERS] + ([] if markers is None else [Markers(markers)])
+    pairs = [f.pairs[n] for f in families for n in ("thinking", "reflection") if n in f.pairs]
+    return max((p for p in pairs if prompt.rstrip().endswith(p[0])), key=lambda p: len(p[0]), default=("", ""))
+
+
+def with_opening(
+    text: str,  # a completion
+    markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
+    prompt: object = None,  # the text that it continues; None, or chat messages: not known
+) -> str:  # the completion, with the start marker before it that the prompt had
+    "A completion that is whole by itself; if the prompt is unknown, a first end marker shows what was opened."
+    events = [e for e in find_known(text, markers) if e[2] in MARKERS.pairs]
+    if isinstance(prompt, str):
+        start = opened_by(prompt, markers)[0]
+        repeated = events and events[0][3] and not text[: events[0][0]].strip()
+        return text if repeated else start + text
+    return MARKERS.start(events[0][2]) + text if events and not events[0][3] else text
+
+# %% ../../nbs/01_text/03_markers.ipynb #e7a007
+def read_sections(
+    text: str,  # a completion
+    markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
+    prompt: object = None,  # the text that it continues; None, or chat messages: not known
+) -> Sections:  # the text taken apart
+    "Sections in any known family; raises ValueError when `text` is not a string."
+    if not isinstance(text, str):
+        return split_sections(text)  # raises
+    text = with_opening(text, markers, prompt)
+    own, at, parts = MARKERS.pairs, 0, []
+    for start, end, name, opening in find_known(text, markers):
+        marker = own[name][0 if opening else 1] if name in own else text[start:end]
+        parts += [text[at:start], marker]
+        at = end
+    more = {} if markers is None else {n: p for n, p in Markers(markers).pairs.items() if n not in own}
+    return split_sections("".join(parts) + text[at:], Markers({**own, **more}))
+
+# %% ../../nbs/01_text/03_markers.ipynb #e7a011
+def answer_place(
+    text: str,  # a completion
+    markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
+    prompt: object = None,  # the text that it continues; None, or chat messages: not known
+) -> tuple[int, int]:  # first character of the answer, and one past the last
+    "Where the answer of `read_sections` stands; empty, at the end of the text, when there is none."
+    answer = read_sections(text, markers, prompt).answer
+    if not answer:
+        return len(text), len(text)
+    begin = max((e[1] for e in find_known(text, markers) if e[2] in MARKERS.pairs), default=0)
+    at = text.find(answer, begin)
+    if at < 0:  # other sections stand in the middle of it
+        return len(text) - len(text[begin:].lstrip()), len(text.rstrip())
+    return at, at + len(answer)
+
 # %% ../../nbs/01_text/03_markers.ipynb #c042
 def join_sections(
     thinking: str,  # text between the thinking markers

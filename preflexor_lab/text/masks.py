@@ -7,6 +7,7 @@ __all__ = ['MaskPolicy', 'mask_generator', 'last_end', 'mask_labels', 'insert_th
 
 # %% ../../nbs/01_text/04_masks.ipynb #c002
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,18 +60,34 @@ def as_list(
         raise ValueError("masks work on one sequence at a time: give a flat list of ids, not a batch")
     return ids
 
+# %% ../../nbs/01_text/04_masks.ipynb #01a430d2
+Marker = int | Sequence[int]  # id of a marker, or the ids of one that is plain text
+
+
+def marker_places(
+    input_ids: list[int],  # token ids of one sequence
+    marker: Marker,  # what is looked for
+) -> list[tuple[int, int]]:  # first position, and one past the last, of each occurrence
+    "Where a marker stands, left to right."
+    ids, run = as_list(input_ids), [marker] if isinstance(marker, int) else list(marker)
+    if not run:
+        raise ValueError("a marker without ids cannot be found: see marker_ids")
+    starts = [i for i, t in enumerate(ids) if t == run[0] and ids[i : i + len(run)] == run]
+    return [(i, i + len(run)) for i in starts]
+
 # %% ../../nbs/01_text/04_masks.ipynb #c012
 def thinking_spans(
     input_ids: list[int],  # token ids of one sequence
-    start_id: int,  # id of the start marker
-    end_id: int,  # id of the end marker
-) -> list[tuple[int, int]]:  # positions of the start and the end marker of each outermost span
+    start_id: Marker,  # id or ids of the start marker
+    end_id: Marker,  # id or ids of the end marker
+) -> list[tuple[int, int]]:  # first and last position of each outermost span, markers included
     "Outermost thinking spans, both positions included; raises ValueError when both markers have one id."
     if start_id == end_id:
         raise ValueError(f"start_id and end_id are both {start_id}: markers need two ids, see register_markers")
-    at = [i for i, t in enumerate(as_list(input_ids)) if t in (start_id, end_id)]
-    outer, _, _ = pair_up([input_ids[i] == start_id for i in at])
-    return [(at[i], at[j]) for i, j in outer]
+    opened = [(*place, True) for place in marker_places(input_ids, start_id)]
+    events = sorted(opened + [(*place, False) for place in marker_places(input_ids, end_id)])
+    outer, _, _ = pair_up([opening for _, _, opening in events])
+    return [(events[i][0], events[j][1] - 1) for i, j in outer]
 
 # %% ../../nbs/01_text/04_masks.ipynb #c016
 def mask_generator(
@@ -87,19 +104,19 @@ def mask_generator(
 # %% ../../nbs/01_text/04_masks.ipynb #c020
 def last_end(
     input_ids: list[int],  # token ids of one sequence
-    end_id: int,  # id of the end marker
-) -> int:  # position of the last end marker, -1 when there is none
+    end_id: Marker,  # id or ids of the end marker
+) -> int:  # last position of the last end marker, -1 when there is none
     "Position just before the answer; with -1, `dynamic_answer_comparison` leaves the sequence unchanged."
-    ids = as_list(input_ids)
-    return len(ids) - 1 - ids[::-1].index(end_id) if end_id in ids else -1
+    places = marker_places(input_ids, end_id)
+    return places[-1][1] - 1 if places else -1
 
 # %% ../../nbs/01_text/04_masks.ipynb #c023
 def mask_labels(
     input_ids: list[int],  # token ids of one sequence
     labels: list[int],  # their labels, -100 where not trained (the prompt)
     policy: MaskPolicy,  # what to mask
-    start_id: int,  # id of the thinking-start marker
-    end_id: int,  # id of the thinking-end marker
+    start_id: Marker,  # id or ids of the thinking-start marker
+    end_id: Marker,  # id or ids of the thinking-end marker
     generator: torch.Generator | None = None,  # for the random draw; None draws from torch's global generator
 ) -> list[int]:  # new labels; a label that was -100 stays -100
     "Set labels to -100 as the policy says (PRefLexOR, thinking-token masking); raises ValueError on unequal lengths."
@@ -108,14 +125,15 @@ def mask_labels(
         raise ValueError(f"{len(ids)} input_ids for {len(out)} labels: they must be the same sequence")
     spans = thinking_spans(ids, start_id, end_id)
     keep_markers = policy.include_thinking_token_in_labels
-    if policy.dynamic_answer_comparison:
-        end = last_end(ids, end_id)
-        for t in range(end if keep_markers else end + 1):
+    ends = marker_places(ids, end_id)
+    if policy.dynamic_answer_comparison and ends:
+        for t in range(ends[-1][0] if keep_markers else ends[-1][1]):
             out[t] = IGNORE
     if policy.mask_thinking_tokens:
-        kept = (start_id, end_id) if keep_markers else ()
+        markers = [*marker_places(ids, start_id), *ends] if keep_markers else []
+        kept = {t for i, j in markers for t in range(i, j)}
         for i, j in spans:
-            inside = [t for t in range(i, j + 1) if out[t] != IGNORE and ids[t] not in kept]
+            inside = [t for t in range(i, j + 1) if out[t] != IGNORE and t not in kept]
             n = int(policy.thinking_token_mask_percentage * len(inside))
             for k in torch.randperm(len(inside), generator=generator)[:n].tolist():
                 out[inside[k]] = IGNORE
@@ -143,8 +161,8 @@ def insert_thinking(
     labels: list[int],  # their labels, -100 in the prompt
     attention: list[int],  # 1 for tokens, 0 for padding
     policy: MaskPolicy | int,  # the policy, or n_think to insert with the defaults
-    start_id: int,  # id of the thinking-start marker
-    end_id: int,  # id of the thinking-end marker
+    start_id: Marker,  # id or ids of the thinking-start marker
+    end_id: Marker,  # id or ids of the thinking-end marker
     pad_id: int,  # id inserted n_think times between the markers
     max_length: int | None = None,  # tokens allowed; None for no limit
     side: str = "chosen",  # 'chosen' or 'rejected', for `skip_thinking_for_rejected`
@@ -157,11 +175,12 @@ def insert_thinking(
         policy = MaskPolicy(use_thinking_after_every_token=True, n_think=policy)
     skip = not policy.use_thinking_after_every_token or (side == "rejected" and policy.skip_thinking_for_rejected)
     begin = turn_start if turn_start is not None else _first_trained(labels)
-    start_label, end_label = (start_id, end_id) if policy.include_thinking_token_in_labels else (IGNORE, IGNORE)
+    start, end = ([m] if isinstance(m, int) else list(m) for m in (start_id, end_id))
+    kept = policy.include_thinking_token_in_labels
     block = (
-        [start_id, *[pad_id] * policy.n_think, end_id],
-        [start_label, *[IGNORE] * policy.n_think, end_label],
-        [1, *[0] * policy.n_think, 1],
+        start + [pad_id] * policy.n_think + end,
+        (start if kept else [IGNORE] * len(start)) + [IGNORE] * policy.n_think + (end if kept else [IGNORE] * len(end)),
+        [1] * len(start) + [0] * policy.n_think + [1] * len(end),
     )
     out = ([], [], [])
     for t, token in enumerate(zip(ids, labels, attention)):

@@ -6,14 +6,14 @@
 __all__ = ['response_offsets', 'token_rewards', 'HeatMap', 'heat_html', 'Exact']
 
 # %% ../../nbs/06_tools/01_certificates.ipynb #c002
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from ..tasks.graders import Item, exact_grader
 from ..text.display import escape_html, printable
-from ..text.markers import answer_span
+from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
 
 # %% ../../nbs/06_tools/01_certificates.ipynb #c005
@@ -150,12 +150,22 @@ class HeatMap:
 
     pieces: tuple[tuple[str, float, str], ...]  # (text, value in [-1, 1], note under the mouse)
     head: str  # score, pass mark, reason
-    notes: tuple[str, ...] = ()  # one line per span, for a terminal
+    notes: tuple[str, ...] = ()  # one line per span; a terminal always lists them
+    listed: bool = False  # a page lists them too
 
-    def _repr_html_(self) -> str:
+    @property
+    def html(self) -> str:
+        "Everything escaped, for a part of a page."
         body = "".join(_html_piece(*piece) for piece in self.pieces)
         head = f'<div style="font-size:85%;opacity:.75">{escape_html(self.head)}</div>'
-        return f'<div class="pl-heat">{head}<div style="white-space:pre-wrap;font-family:monospace">{body}</div></div>'
+        text = f'<div style="white-space:pre-wrap;font-family:monospace">{body}</div>'
+        items = "".join(f"<li>{escape_html(note)}</li>" for note in self.notes)
+        listed = f'<ul style="font-size:85%;margin:.3em 0;line-height:1.5">{items}</ul>'
+        notes = listed if self.listed and items else ""
+        return f'<div class="pl-heat">{head}{text}</div>{notes}'
+
+    def _repr_html_(self) -> str:
+        return self.html
 
     def __str__(self) -> str:
         body = "".join(_ansi_piece(text, value) for text, value, _ in self.pieces)
@@ -184,10 +194,17 @@ def _pieces(
     return tuple(pieces)
 
 # %% ../../nbs/06_tools/01_certificates.ipynb #c042
+def _note(span: Span, length: int) -> str:
+    "One line on a span; one that lies beyond the text is named as such."
+    outside = span.start >= length and span.end > length
+    return f"{span.value:+.2g} at {span.start}-{span.end}{' (outside the text)' if outside else ''}: {span.reason}"
+
+
 def heat_html(
     response: str,  # the text judged
     cert: Certificate,  # its verdict
     offsets: Sequence[tuple[int, int]] | None = None,  # of its tokens: colours are token rewards, the largest full
+    listed: bool = False,  # a page lists the spans below the text, for readers without a mouse or colours
 ) -> HeatMap:
     "The certificate over the response, as an object that a notebook shows."
     if cert.error:
@@ -202,8 +219,8 @@ def heat_html(
         top = max(map(abs, rewards)) or 1.0
         rows = enumerate(zip(offsets, rewards))
         marks = [(a, b, r / top, f"token {t}: {r:+.3f}") for t, ((a, b), r) in rows if b > a]
-    notes = tuple(f"{s.value:+.2g} at {s.start}-{s.end}: {s.reason}" for s in cert.spans)
-    return HeatMap(_pieces(response, marks), head, notes)
+    notes = tuple(_note(s, len(response)) for s in cert.spans)
+    return HeatMap(_pieces(response, marks), head, notes, listed)
 
 # %% ../../nbs/06_tools/01_certificates.ipynb #c046
 def heat_terminal(
@@ -221,8 +238,9 @@ class Exact:
         self,
         answers: dict[str, str] | None = None,  # prompt -> reference, for calls without an item
         plural: bool = False,  # forgive a plural ending
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
-        self.answers, self.plural = dict(answers or {}), plural
+        self.answers, self.plural, self.markers = dict(answers or {}), plural, markers
 
     def __call__(
         self,
@@ -235,6 +253,6 @@ class Exact:
         if reference is None:
             return Certificate(0.0, False, error=f"exact: there is no reference for the prompt {prompt[:60]!r}")
         question = prompt or " ?"
-        cert = exact_grader(Item("exact", question, reference, question), response, self.plural)
-        span = Span(*answer_span(response), 1.0 if cert.passed else -1.0, cert.reason)
+        cert = exact_grader(Item("exact", question, reference, question), response, self.plural, self.markers)
+        span = Span(*answer_place(response, self.markers, question), 1.0 if cert.passed else -1.0, cert.reason)
         return Certificate(cert.score, cert.passed, (span,), cert.reason)

@@ -18,12 +18,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastcore.basics import patch
 
-from ..text.markers import answer_span
+from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
 
@@ -34,9 +34,11 @@ _FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.S)
 def block_span(
     response: str,  # the text judged
     languages: Sequence[str],  # names after the opening fence, the plain fence included as ""
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+    prompt: str | None = None,  # what the response continues
 ) -> tuple[int, int]:  # first character of the block, one past the last
     "Where the last fenced block of the answer stands, else the whole answer; a block with a name goes first."
-    a, b = answer_span(response)
+    a, b = answer_place(response, markers, prompt)
     found = [m for m in _FENCE.finditer(response, a, b) if m[1].strip().lower() in languages]
     if named := [m for m in found if m[1].strip()]:
         found = named
@@ -370,14 +372,16 @@ class PythonCode:
         seconds: float = 1.0,  # for one response; keep it below the limit of a `Limited` around it
         memory_mb: int = 256,  # MB, of the process that runs the tests
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
         self.tests, self.seconds, self.memory_mb, self.characters = tests, seconds, memory_mb, characters
+        self.markers = markers
 
 # %% ../../nbs/06_tools/06_python_code.ipynb #c052
 @patch
 def __call__(
     self: PythonCode,
-    prompt: str,  # not looked at
+    prompt: str,  # may have opened the thinking
     response: str,  # text that is judged
     item: Any = None,  # `meta['tests']` goes before the tool's own tests
 ) -> Certificate:
@@ -389,7 +393,7 @@ def __call__(
         tests = [read_test(test) for test in given or ()]
     except ValueError as e:
         return Certificate(0.0, False, error=f"code: {e}")
-    a, b = block_span(response, ("", "python", "py", "python3"))
+    a, b = block_span(response, ("", "python", "py", "python3"), self.markers, prompt)
     code = response[a:b]
     if not code.strip():
         return zero_certificate(response, "no code", a, b)

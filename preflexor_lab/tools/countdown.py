@@ -8,21 +8,23 @@ __all__ = ['Countdown', 'Game24', 'countdown_items']
 # %% ../../nbs/06_tools/04_countdown.ipynb #c002
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from fastcore.basics import patch
 
 from ..tasks.graders import SPLITS, Item, hash_split
-from ..text.markers import answer_span
+from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
 from .arithmetic import _RUN, Expression, ExpressionError, _trim, format_value, read_expression
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c005
-_GIVEN = re.compile(r"[\[(:]\s*([0-9]+(?:[\s,]+[0-9]+)+)\s*(?:[\])]|$)|\buse\s+([0-9]+(?:[\s,]+[0-9]+)*)")
-_TARGET = re.compile(r"\b(?:equals?|makes?|gets?|reach(?:es)?|obtain|target(?:\s+is)?)\s*:?\s*(?:to\s+)?([0-9]+)\b")
+_GIVEN = re.compile(r"[\[(:]\s*([0-9]+(?:[\s,]+[0-9]+)+)\s*(?:[\])]|$)|\buse\s+([0-9]+(?:[\s,]+[0-9]+)*)", re.I)
+_TARGET = re.compile(
+    r"\b(?:equals?|makes?|gets?|reach(?:es)?|obtain|target(?:\s+is)?)\s*:?\s*(?:to\s+)?([0-9]+)\b", re.I
+)
 
 
 def read_game(
@@ -87,9 +89,11 @@ def _check_result(value: Fraction, right: str, at: int):
 # %% ../../nbs/06_tools/04_countdown.ipynb #c017
 def _find_claims(
     response: str,  # text that is judged
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+    prompt: str | None = None,  # what the response continues
 ) -> list[tuple[int, str]]:  # (first character, text) of each step, or of the one final expression
     "The expressions of the answer section; raises RuleViolation when there is none."
-    a, b = answer_span(response)
+    a, b = answer_place(response, markers, prompt)
     lines = [(m.start(), m[0]) for m in re.finditer(r"[^\n;]+", response[a:b]) if m[0].strip()]
     if not lines:
         raise RuleViolation(0.0, a, b, "no answer")
@@ -112,8 +116,9 @@ class Countdown:
         target: int | None = None,  # of every game; None: as the item or the prompt says
         exactly: bool = False,  # every number must be used
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
-        self.target, self.exactly, self.characters = target, exactly, characters
+        self.target, self.exactly, self.characters, self.markers = target, exactly, characters, markers
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c023
 @patch
@@ -139,9 +144,10 @@ def play(
     response: str,  # text that is judged
     pool: list[Fraction],  # the given numbers, used up here
     target: Fraction,  # to be reached
+    prompt: str | None = None,  # what the response continues
 ) -> tuple[int, int]:  # first character of the solution, one past its last
     "Where the solution stands; raises RuleViolation."
-    claims = _find_claims(response)
+    claims = _find_claims(response, self.markers, prompt)
     for at, text in claims:
         left, equals, right = text.partition("=")
         start, end = _trim(response, at, at + len(left))
@@ -181,7 +187,7 @@ def __call__(
     except ValueError as e:
         return Certificate(0.0, False, error=f"countdown: {e}")
     try:
-        start, end = self.play(response, [Fraction(n) for n in numbers], Fraction(target))
+        start, end = self.play(response, [Fraction(n) for n in numbers], Fraction(target), prompt)
     except RuleViolation as e:
         score, start, end, reason = e.result
         return Certificate(score, False, (Span(start, end, -1.0, reason),), reason)
@@ -191,8 +197,11 @@ def __call__(
 class Game24(Countdown):
     "Tool: the Game of 24, every number used once."
 
-    def __init__(self):
-        super().__init__(24, exactly=True)
+    def __init__(
+        self,
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+    ):
+        super().__init__(24, exactly=True, markers=markers)
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c037
 def _random_solution(

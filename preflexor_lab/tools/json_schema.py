@@ -17,6 +17,7 @@ from typing import Any
 
 from fastcore.basics import patch
 
+from ..text.markers import Markers
 from ..text.records import Certificate, Span
 from .code import block_span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
@@ -187,8 +188,9 @@ class JSONSchema:
         self,
         schema: Mapping | bool | None = None,  # `item.meta['schema']` goes first
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
-        self.schema, self.characters = schema, characters
+        self.schema, self.characters, self.markers = schema, characters, markers
 
     def prepare(self):
         "Import jsonschema, and read the tool's own schema, before any clock runs."
@@ -198,7 +200,7 @@ class JSONSchema:
 @patch
 def __call__(
     self: JSONSchema,
-    prompt: str,  # not looked at
+    prompt: str,  # may have opened the thinking
     response: str,  # text that is judged
     item: Any = None,  # `meta['schema']` goes before the tool's own schema
 ) -> Certificate:
@@ -209,7 +211,7 @@ def __call__(
     if schema is None:
         message = "json: there is no schema; give JSONSchema(schema) or an item with meta['schema']"
         return Certificate(0.0, False, error=message)
-    a, b = block_span(response, ("", "json"))
+    a, b = block_span(response, ("", "json"), self.markers, prompt)
     try:
         value, places = read_json(response[a:b])
     except JSONError as e:

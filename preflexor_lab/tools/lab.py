@@ -6,14 +6,14 @@
 __all__ = ['Lab']
 
 # %% ../../nbs/06_tools/03_materials_lab.ipynb #t904555b
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastcore.basics import patch
 
 from ..tasks import materials_lab as world
 from ..tasks.graders import Item
-from ..text.markers import THINK_END
+from ..text.markers import Markers, find_known
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response
 
@@ -47,13 +47,16 @@ def _line_spans(
 def _step_spans(
     sheet,  # the question, parsed
     response: str,  # text that is judged
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+    prompt: str | None = None,  # what the response continues
 ) -> list[Span]:
     "One span per step of the derivation, written or missing, and one for the answer."
-    facts, got, known = dict(sheet.facts), world.parse_response(response), {}
+    facts, got, known = dict(sheet.facts), world.parse_response(response, markers, prompt), {}
     gold, value, _ = world.derive(facts, sheet.asked)
     spans = list(_line_spans(facts, gold, got, known))
-    stop = response.find(THINK_END)
-    place = (stop, stop + len(THINK_END)) if stop >= 0 else (len(response), len(response))
+    begin = got.spans[-1][1] if got.spans else 0
+    ends = [e[:2] for e in find_known(response, markers) if e[2] == "thinking" and not e[3] and e[0] >= begin]
+    place = ends[0] if ends else (len(response), len(response))
     spans += [Span(*place, -1.0, f"missing: {line.split('=')[0]}= …") for line in gold[len(got.lines) :]]
     wanted = str(known.get(sheet.asked, value)) if len(got.lines) >= len(gold) else str(value)
     if got.answer == wanted:
@@ -68,8 +71,9 @@ class Lab:
         self,
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         lines: bool = False,  # judge every step on its own; the score is the share that is right
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
-        self.characters, self.lines = characters, lines
+        self.characters, self.lines, self.markers = characters, lines, markers
 
 # %% ../../nbs/06_tools/03_materials_lab.ipynb #t2bdd004
 @patch
@@ -87,8 +91,8 @@ def __call__(
         sheet = world.parse_prompt(question)
     except ValueError as e:
         return Certificate(0.0, False, error=f"lab: {e}")
-    cert = world.grade(Item("lab", question, "", question), response)
+    cert = world.grade(Item("lab", question, "", question), response, self.markers)
     if not self.lines:
         return cert
-    spans = _step_spans(sheet, response)
+    spans = _step_spans(sheet, response, self.markers, question)
     return Certificate(sum(s.value > 0 for s in spans) / len(spans), cert.passed, tuple(spans), cert.reason)

@@ -16,7 +16,7 @@ from typing import Any
 
 from fastcore.basics import patch
 
-from ..text.markers import answer_span
+from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
 
@@ -404,8 +404,9 @@ class Logic:
     def __init__(
         self,
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
-        self.characters = characters
+        self.characters, self.markers = characters, markers
 
     def prepare(self):
         "Import the solver before any clock runs."
@@ -415,7 +416,7 @@ class Logic:
 @patch
 def __call__(
     self: Logic,
-    prompt: str,  # not looked at
+    prompt: str,  # may have opened the thinking
     response: str,  # text that is judged
     item: Any = None,  # `meta` states the problem
 ) -> Certificate:
@@ -423,7 +424,7 @@ def __call__(
     if too_long := reject_long_response(response, self.characters):
         return too_long
     meta = getattr(item, "meta", None) or {}
-    a, b = answer_span(response)
+    a, b = answer_place(response, self.markers, prompt)
     try:
         if "conclusion" in meta:
             return _grade_verdict(meta, response, a, b)

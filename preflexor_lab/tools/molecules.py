@@ -14,7 +14,7 @@ from typing import Any
 
 from fastcore.basics import patch
 
-from ..text.markers import split_sections
+from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
 from .sandbox import MAX_RESPONSE_CHARS, _is_number, reject_long_response, zero_certificate
 
@@ -60,10 +60,12 @@ def _candidates(answer: str):
 # %% ../../nbs/06_tools/08_molecules.ipynb #c017
 def find_smiles(
     response: str,  # as it was generated
+    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
+    prompt: str | None = None,  # what the response continues
 ) -> tuple[int, int] | None:  # (start, end) of the SMILES in the response; None when there is none
     "Where the answer section says its molecule."
-    answer = split_sections(response).answer
-    base = max(0, response.rfind(answer)) if answer else len(response)
+    base, end = answer_place(response, markers, prompt)
+    answer = response[base:end]
     for a, b in _candidates(answer):
         if found := _unwrap(answer, a, b):
             return base + found[0], base + found[1]
@@ -320,6 +322,7 @@ class Molecule:
         validity: float = 0.5,  # share of the score for being a molecule, when something else is required too
         longest: int = 1000,  # characters of a SMILES that is still read
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
         "Raises ValueError on a bad option, ImportError without RDKit."
         if match not in ("", "canonical", "inchi"):
@@ -330,7 +333,7 @@ class Molecule:
             raise ValueError(f"Molecule: longest and characters must be at least 1, got {longest} and {characters}")
         import_chem()
         self.targets, self.match, self.references = check_targets(targets or {}), match, dict(references or {})
-        self.validity, self.longest, self.characters = validity, longest, characters
+        self.validity, self.longest, self.characters, self.markers = validity, longest, characters, markers
 
 # %% ../../nbs/06_tools/08_molecules.ipynb #c072
 @patch
@@ -407,7 +410,7 @@ def __call__(
         return Certificate(0.0, False, error=f"molecule: {e}")
     if too_long := reject_long_response(response, self.characters):
         return too_long
-    if (place := find_smiles(response)) is None:
+    if (place := find_smiles(response, self.markers, prompt)) is None:
         advice = "write it alone on the last line, behind 'SMILES:' or in a ```smiles block"
         return zero_certificate(response, f"no SMILES in the answer: {advice}")
     a, b = place

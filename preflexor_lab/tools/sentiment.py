@@ -24,7 +24,7 @@ from ..models.local import evaluating
 from ..tasks.datasets import read_rows
 from ..tasks.graders import SPLITS, hash_split
 from ..tasks.statistics import spearman, wilson
-from ..text.markers import split_sections
+from ..text.markers import Markers, answer_place, find_known, opened_by
 from ..text.records import Certificate, Span
 from .certificates import response_offsets, token_rewards
 from .sandbox import MAX_RESPONSE_CHARS, batch_calls, reject_long_response, zero_certificate
@@ -97,6 +97,7 @@ class Sentiment:
         with_prompt: bool = False,  # judge prompt and response together
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         words: int = 300,  # most words that are left out one by one
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
         "Raises ValueError on a bad option, ImportError without VADER."
         for name, value, known in (
@@ -117,6 +118,7 @@ class Sentiment:
             raise ValueError(f"Sentiment: characters and words must be at least 1, got {characters} and {words}")
         self.direction, self.credit, self.lexicon, self.norm = direction, credit, lexicon, norm
         self.bar, self.with_prompt, self.characters, self.words = bar, with_prompt, characters, words
+        self.markers = markers
         word_valences("", self.lexicon)
 
 # %% ../../nbs/06_tools/09_sentiment.ipynb #c020
@@ -128,6 +130,15 @@ def _measure(self: Sentiment, text: str) -> tuple[float, list[tuple[int, int, fl
         return compound, words
     z = sum(v for *_, v in words) / math.sqrt(len(words) + 1)
     return z / math.sqrt(z * z + 1), words
+
+# %% ../../nbs/06_tools/09_sentiment.ipynb #e7f001
+def _judged_part(tool, prompt: str, response: str) -> tuple[str, int, str]:  # text before, place, text that is judged
+    "The answer and what stands before it, by the tool's `with_prompt`, `markers` and `characters`."
+    thinks = find_known(response, tool.markers) or opened_by(prompt, tool.markers)[0]
+    continued = tool.with_prompt and not thinks
+    at, end = (0, len(response)) if continued else answer_place(response, tool.markers, prompt)
+    before = prompt[-tool.characters :] + (" " if thinks else "") if tool.with_prompt else ""
+    return before, at, response[at:end]
 
 # %% ../../nbs/06_tools/09_sentiment.ipynb #c023
 @patch
@@ -172,10 +183,9 @@ def __call__(
     "Certificate of the answer, with one span per word that carries sentiment."
     if too_long := reject_long_response(response, self.characters):
         return too_long
-    answer = response if self.with_prompt else split_sections(response).answer
+    before, at, answer = _judged_part(self, prompt, response)
     if not answer.strip():
         return zero_certificate(response, "an empty answer has no sentiment")
-    at, before = (0, prompt[-self.characters :]) if self.with_prompt else (response.rfind(answer), "")
     text = before + answer
     polarity, words = self._measure(text)
     words = [word for word in words if word[1] > len(before)]
@@ -285,6 +295,7 @@ class Classifier:
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
         batch_size: int = 16,  # rows in one forward pass
         device=None,  # where to run; None: where the model is
+        markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
     ):
         "Raises ValueError on a bad option or a model that is no classifier."
         if credit not in ("integrated", "gradient", "leave_one_out"):
@@ -305,7 +316,7 @@ class Classifier:
         positions = (getattr(config, "max_position_embeddings", None) or 514) - 2  # RoBERTa loses two to padding
         self.window = window or min(512, tokenizer.model_max_length, positions)
         self.credit, self.steps, self.bar, self.with_prompt = credit, steps, bar, with_prompt
-        self.characters, self.batch_size = characters, batch_size
+        self.characters, self.batch_size, self.markers = characters, batch_size, markers
 
 # %% ../../nbs/06_tools/09_sentiment.ipynb #c052
 @patch
@@ -450,11 +461,9 @@ def _prepare(
     "The text that the model reads, without half surrogate pairs, which tokenizers refuse."
     if too_long := reject_long_response(response, self.characters):
         return too_long
-    answer = response if self.with_prompt else split_sections(response).answer
+    before, at, answer = _judged_part(self, prompt, response)
     if not answer.strip():
         return zero_certificate(response, "an empty answer has no sentiment")
-    before = prompt[-self.characters :] if self.with_prompt else ""
-    at = 0 if self.with_prompt else response.rfind(answer)
     before, answer = (t.encode("utf-8", "replace").decode() for t in (before, answer))
     return before, answer, at
 

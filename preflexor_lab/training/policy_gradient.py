@@ -27,7 +27,8 @@ from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.models.scoring import _unwrap, token_logps
 from preflexor_lab.tasks.evaluation import answer_text
 from preflexor_lab.tasks.statistics import maj_at_k
-from preflexor_lab.text.chat import render_prompt
+from preflexor_lab.text.chat import encode_prompt, render_prompt
+from preflexor_lab.text.markers import with_opening
 from preflexor_lab.text.records import Certificate, Completion
 from preflexor_lab.training.inputs import load_if_named, refuse_other_inputs, usual_words
 from preflexor_lab.training.losses import reinforce_loss, rloo_advantages
@@ -192,8 +193,7 @@ def prompt_rows(
     "Tokenise prompts as the engine does; raises ValueError for an empty one or one that leaves no room."
     out = []
     for i, row in enumerate(rows):
-        text = render_prompt(tokenizer, row["prompt"])
-        ids = list(tokenizer(text, add_special_tokens=isinstance(row["prompt"], str))["input_ids"])
+        ids = encode_prompt(tokenizer, row["prompt"])
         if not ids:
             raise ValueError(f"row {i}: the prompt is empty")
         if limit is not None and len(ids) > limit:
@@ -323,6 +323,7 @@ class PolicyTrainer(CompletionTrainer):
         engine=None,  # where samples come from; None: the policy itself
         callbacks=None,
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
+        markers=None,  # of the model's thinking, besides ours and `<think>`; the tool has its own
         **others,  # arguments of other libraries' trainers, which are refused with what to do instead
     ):
         refuse_other_inputs(others, type(self).__name__)
@@ -330,6 +331,7 @@ class PolicyTrainer(CompletionTrainer):
             raise ValueError("the score is missing: give tool=(prompt, response, row) -> number or Certificate")
         model, processing_class = load_if_named(model, processing_class, args)
         self.tokenizer, self.tool, self.policy_args, self.source = processing_class, tool, args, engine
+        self.thinking_markers = markers
         self.shared, self.pad_id, self.samples = args.share_prompts, pad_token(processing_class), []
         self.spent = {"samples": 0, "sampled_tokens": 0, "trained_tokens": 0}
         if args.gradient_checkpointing and args.share_prompts:
@@ -375,13 +377,19 @@ def get_train_dataloader(self: PolicyTrainer):
         is_training=True,
     )
 
+# %% ../../nbs/08_training/06_policy_gradient.ipynb #e7g001
+@patch
+def whole(self: PolicyTrainer, row: dict, text: str) -> str:
+    "A sampled text, with the start marker before it that its prompt ended in."
+    return with_opening(text, self.thinking_markers, render_prompt(self.tokenizer, row["prompt"]))
+
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c059
 @patch
 def score(self: PolicyTrainer, groups: list[list[Rollout]]) -> None:
     "The tool's verdict on every sample; one that crashes, or returns no number, gives no score."
     for r in (r for g in groups for r in g if not r.error):
         try:
-            got = self.tool(r.row["prompt"], r.completion.text, SimpleNamespace(**r.row))
+            got = self.tool(r.row["prompt"], self.whole(r.row, r.completion.text), SimpleNamespace(**r.row))
         except Exception as e:
             r.error = f"{type(e).__name__}: {e}"
             continue
@@ -615,9 +623,10 @@ def evaluate(self: PolicyTrainer, eval_dataset=None, ignore_keys=None, metric_ke
     verdicts = iter(
         self.verdicts([(row, c) for row, own, more in zip(mine, greedy, drawn, strict=True) for c in (*own, *more)])
     )
-    for (c,), more in zip(greedy, drawn):
+    for row, (c,), more in zip(mine, greedy, drawn):
+        answers = [answer_text(self.whole(row, m.text), self.thinking_markers) for m in more]
         first, right = next(verdicts), [next(verdicts)[1] for _ in more]
-        votes = [sum(right) / k, maj_at_k([answer_text(m.text) for m in more], right), float(any(right))] if k else []
+        votes = [sum(right) / k, maj_at_k(answers, right), float(any(right))] if k else []
         sums += torch.tensor([*first, float(c.finish_reason == "stop"), float(c.tokens), *votes], dtype=torch.float64)
     sums = self.accelerator.reduce(sums.float().to(self.args.device), "sum") / max(1, len(rows))
     metrics = {f"{metric_key_prefix}_{n}": v for n, v in zip(names, sums.tolist())}

@@ -35,6 +35,7 @@ from preflexor_lab.training.sft import (
     pad_batch,
     pad_rows,
     pad_token,
+    ready_markers,
     refuse_changed,
     rows_that_fit,
 )
@@ -241,6 +242,9 @@ class PreferenceTrainer(CompletionTrainer):
         refuse_other_inputs(others, type(self).__name__)
         _check_trainer_arguments(model, args, loss, ref_model)
         model, tokenizer = load_if_named(model, processing_class, args)
+        self.think = (think_start_token, think_end_token)
+        texts = columns(train_dataset, ("chosen",))[0] if train_dataset is not None else []
+        ready_markers(model, tokenizer, *self.think, texts, args.markers)
         model = _with_adapter(model, peft_config, args)
         if start is None and isinstance(model, PeftModel) and loss.reference and ref_model is None:
             start = StartingAdapter(model)
@@ -248,7 +252,7 @@ class PreferenceTrainer(CompletionTrainer):
         self.loss, self.policy, self.pairs, self.ref_model, self.tokenizer = loss, policy, args, ref_model, tokenizer
         padding = getattr(args, "padding_value", None)
         self.pad_id = pad_token(tokenizer) if padding is None else padding
-        self.markers = marker_ids(tokenizer, think_start_token, think_end_token) if uses_markers(policy) else None
+        self.markers = marker_ids(tokenizer, *self.think) if uses_markers(policy) else None
         self.whole_nll = getattr(args, "nll", "labels") == "trl"
         self.multiple, self.shared = getattr(args, "pad_to_multiple_of", None), False
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval": eval_dataset}
@@ -278,7 +282,8 @@ def tokenize(self: PreferenceTrainer, examples) -> PairData:
     "Pairs to ids, once; those whose prompt fills max_length are left out with a warning."
     a, limit = self.pairs, getattr(self.pairs, "max_completion_length", None)
     prompts, chosen, rejected = columns(examples, ("prompt", "chosen", "rejected"))
-    both = encode(self.tokenizer, prompts * 2, chosen + rejected, a.max_length, a.max_prompt_length, limit)
+    lengths = (a.max_length, a.max_prompt_length, limit)
+    both = encode(self.tokenizer, prompts * 2, chosen + rejected, *lengths, markers=self.think)
     n = len(prompts)
     rows = [(head, tail, other) for (head, tail), (_, other) in zip(both[:n], both[n:])]
     kept = rows_that_fit(

@@ -16,18 +16,20 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from preflexor_lab.models.scoring import token_logps
 from preflexor_lab.text.chat import encode, marker_ids, uses_markers
-from preflexor_lab.text.markers import THINK_END, THINK_START
-from preflexor_lab.text.masks import MaskPolicy, insert_thinking, mask_generator, mask_labels
+from preflexor_lab.text.markers import MARKERS, THINK_END, THINK_START, Markers, register_markers
+from preflexor_lab.text.masks import MaskPolicy, insert_thinking, last_end, mask_generator, mask_labels
 from preflexor_lab.text.records import Reported
 from preflexor_lab.training.inputs import MachineArguments, load_if_named, refuse_other_inputs, usual_words
 from preflexor_lab.training.losses import nll_loss
+
+logger = logging.getLogger(__name__)
 
 # %% ../../nbs/08_training/01_sft.ipynb #c007
 def _build_row(
     head: list[int],  # prompt ids
     tail: list[int],  # completion ids
     policy: MaskPolicy,
-    markers: tuple[int, int] | None,  # ids of the thinking markers
+    markers: tuple | None,  # of the thinking, from `marker_ids`
     pad_id: int,  # id of inserted pads
     max_length: int | None,  # tokens
     side: str,  # 'chosen' or 'rejected'
@@ -47,7 +49,7 @@ class Completions(Dataset):
         self,
         rows: list[tuple[list[int], list[int]]],  # (prompt ids, completion ids), from `encode`
         policy: MaskPolicy = MaskPolicy(),  # which completion tokens are trained
-        markers: tuple[int, int] | None = None,  # ids of the thinking markers; needed when the policy looks at them
+        markers: tuple | None = None,  # of the thinking, from `marker_ids`; needed when the policy looks at them
         seed: int = 0,  # seed of the draws
         pad_id: int = 0,  # id of inserted thinking pads
         max_length: int | None = None,  # tokens; inserted thinking obeys it too
@@ -59,7 +61,8 @@ class Completions(Dataset):
         self.rows = [_build_row(h, t, policy, markers, pad_id, max_length, side) for h, t in rows]
         self.lengths = [len(ids) for ids, _, _ in self.rows]
         answers_only = policy.dynamic_answer_comparison
-        self.no_end = [answers_only and markers[1] not in built[0][len(h) :] for (h, _), built in zip(rows, self.rows)]
+        tails = [built[0][len(h) :] for (h, _), built in zip(rows, self.rows)]
+        self.no_end = [answers_only and last_end(tail, markers[1]) < 0 for tail in tails]
 
     def set_epoch(self, epoch: int):
         "Forget the masks when they are to be drawn again."
@@ -182,9 +185,15 @@ class CompletionArguments(MachineArguments):
     max_prompt_length: int | None = None  # tokens of the prompt, which keeps its end
     warmup_ratio: float = 0.0  # share of all steps in which the learning rate rises
     group_by_length: bool = False  # batches of similar length; train_sampling_strategy="group_by_length"
+    markers: str = "token"  # markers in the data: "token" makes them tokens of model and tokenizer, "text" leaves them
+    marker_rate: float | None = None  # rows of new markers learn so many times faster; None: by the size of embeddings
 
     def __post_init__(self):
         refuse_changed(self, REFUSED_TRAINING_ARGUMENTS)
+        if self.markers not in ("token", "text"):
+            raise ValueError(f"markers must be 'token' or 'text', got {self.markers!r}")
+        if self.marker_rate is not None and not self.marker_rate > 0:
+            raise ValueError(f"marker_rate must be above 0, or None, got {self.marker_rate}")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if self.warmup_ratio:
@@ -273,6 +282,74 @@ class _EpochCallback(TrainerCallback):
             if hasattr(target, "set_epoch"):
                 target.set_epoch(epoch)
 
+# %% ../../nbs/08_training/01_sft.ipynb #333208a2
+def ready_markers(
+    model,  # causal language model, changed in place
+    tokenizer,  # its tokenizer, changed in place
+    start: str,  # markers of the thinking
+    end: str,
+    texts: list,  # what is trained on: text or messages
+    how: str = "token",  # or "text"
+) -> None:
+    "Make the markers that the texts write tokens of model and tokenizer, unless they are, or shall stay text."
+    if how == "text" or not any(marker in str(text) for text in texts for marker in (start, end)):
+        return
+    markers = MARKERS if (start, end) == MARKERS.pairs["thinking"] else Markers({"thinking": (start, end)})
+    missing = getattr(tokenizer, "markers_without_rows", ()) or any(
+        len(tokenizer.encode(m, add_special_tokens=False)) != 1 for m in (start, end)
+    )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if not missing and max(tokenizer.convert_tokens_to_ids([start, end])) < rows:
+        return
+    if hasattr(model, "peft_config"):
+        logger.warning("%s stays plain text: the adapter was made before register_markers(tokenizer, model)", start)
+        return
+    register_markers(tokenizer, model, markers)
+
+# %% ../../nbs/08_training/01_sft.ipynb #2b6b2458
+def marker_row_weights(
+    model,  # causal language model, with an adapter or without
+) -> list[tuple]:  # (parameter, rows of it); rows is None for all
+    "Trained rows of the markers that `register_markers` added to this model."
+    ids = getattr(model.config, "marker_token_ids", None)
+    if not ids:
+        return []
+    named = [(name, w) for name, w in model.named_parameters() if w.requires_grad and w.dim() == 2]
+    deltas = [(w, None) for name, w in named if "trainable_tokens_delta" in name]
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    trained = {id(w) for _, w in named}
+    whole = {id(layer.weight): layer.weight for layer in layers if layer is not None and not deltas}
+    return deltas + [(w, ids) for key, w in whole.items() if key in trained]
+
+
+class MarkerRateCallback(TrainerCallback):
+    "Stretches each step of the rows of new markers."
+
+    def __init__(
+        self,
+        rows: list[tuple],  # from `marker_row_weights`
+        rate: float,  # times the optimizer's step
+    ):
+        self.rows, self.rate, self.before = rows, rate, []
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.before = [(w if ids is None else w[ids]).detach().clone() for w, ids in self.rows]
+
+    @torch.no_grad()
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        for (w, ids), before in zip(self.rows, self.before):
+            at = slice(None) if ids is None else ids
+            w[at] = before + self.rate * (w[at] - before)
+
+
+def marker_rate_of(model, rate: float | None) -> float:
+    "The rate as given, or 250 times the root mean square of the embeddings' entries, at least 1."
+    if rate is not None:
+        return rate
+    layer = model.get_input_embeddings()
+    weight = getattr(layer, "base_layer", getattr(getattr(layer, "token_adapter", None), "base_layer", layer)).weight
+    return max(1.0, 250 * weight.detach().float().pow(2).mean().sqrt().item())
+
 # %% ../../nbs/08_training/01_sft.ipynb #c046
 def switch_off_dropout(
     model: torch.nn.Module,  # changed in place
@@ -330,6 +407,9 @@ class CompletionTrainer(SummedMetrics, Trainer):
                 " or set CUDA_VISIBLE_DEVICES to one of them"
             )
         self.add_callback(_EpochCallback(self))
+        rows = marker_row_weights(model)
+        if rows and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            self.add_callback(MarkerRateCallback(rows, marker_rate_of(model, getattr(args, "marker_rate", None))))
 
 # %% ../../nbs/08_training/01_sft.ipynb #c053
 @patch
@@ -460,9 +540,10 @@ class SFTTrainer(CompletionTrainer):
         refuse_other_inputs(others, type(self).__name__)
         model, processing_class = load_if_named(model, processing_class, args)
         self.pad_id, self.tokenizer, self.policy, self.sft = pad_token(processing_class), processing_class, policy, args
-        self.markers = (
-            marker_ids(processing_class, think_start_token, think_end_token) if uses_markers(policy) else None
-        )
+        self.think = (think_start_token, think_end_token)
+        texts = columns(train_dataset, (("completion", "chosen"),))[0] if train_dataset is not None else []
+        ready_markers(model, processing_class, *self.think, texts, args.markers)
+        self.markers = marker_ids(processing_class, *self.think) if uses_markers(policy) else None
         train, evaluation = (None if d is None else self.tokenize(d) for d in (train_dataset, eval_dataset))
         super().__init__(model, args, self.collate, train, evaluation, processing_class, callbacks, optimizers)
 
@@ -470,7 +551,8 @@ class SFTTrainer(CompletionTrainer):
         "Examples to ids, once; those whose prompt fills max_length are left out with a warning."
         a = self.sft
         prompts, completions = columns(examples, ("prompt", ("completion", "chosen")))
-        rows = encode(self.tokenizer, prompts, completions, a.max_length, a.max_prompt_length, a.max_completion_length)
+        lengths = (a.max_length, a.max_prompt_length, a.max_completion_length)
+        rows = encode(self.tokenizer, prompts, completions, *lengths, markers=self.think)
         kept = rows_that_fit(rows, lambda r: r[1] and len(r[0]) + len(r[1]) > 1, a.max_length)
         return Completions(kept, self.policy, self.markers, a.seed, self.pad_id, a.max_length)
 
