@@ -121,7 +121,7 @@ def no_pairs(
     from preflexor_lab.methods.preflexor import NothingToLearn
 
     kind = NothingToLearn if _COMPARED & set(dropped) else ValueError
-    return kind(f"no pair came of {questions} questions, dropped for these reasons: {dropped}")
+    return kind(f"no pairs to train on: {questions} questions were asked and dropped for these reasons: {dropped}")
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c018
 @register_stage(ORPOSpec, DPOSpec, EXOSpec)
