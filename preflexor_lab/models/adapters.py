@@ -113,6 +113,15 @@ class StartingAdapter:
         trained = [] if self.new else [p for p in model.parameters() if p.requires_grad]
         self.kept = [(p, p.detach().clone()) for p in trained]
 
+    def usable(self, sharded: bool) -> "StartingAdapter":
+        "Itself; raises ValueError for trained weights that FSDP or DeepSpeed have cut up since they were kept."
+        if sharded and not self.new:
+            raise ValueError(
+                "under FSDP and DeepSpeed an adapter that has been trained cannot be its own reference: pass ref_model,"
+                " or merge_lora(model) and add a new adapter"
+            )
+        return self
+
     def __enter__(self):
         if self.new:
             self.off = self.model.disable_adapter()

@@ -16,6 +16,7 @@ from preflexor_lab.models.engine import EngineError
 from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
 from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.runs.ledger import CachedEngine
+from preflexor_lab.training.inputs import computes_in_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,7 @@ def in_bfloat16(
     "Whether training runs in bfloat16; `auto` does where the hardware is made for it."
     if precision != "auto":
         return precision == "bfloat16"
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
-    return device().type == "cuda" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return device().type == "cuda" or computes_in_bf16(use_cpu=True)
 
 # %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c012
 PACKAGED = {"nano": "reasoner", "reasoner": "reasoner", "critic": "critic", "novice": "novice"}  # name → folder
@@ -73,7 +73,8 @@ def teacher_engine(
     "The teacher as an engine. Raises `EngineError` when an endpoint cannot be reached or refuses the key."
     t = recipe.teacher
     if not t.url:
-        model, tokenizer = open_model(recipe.model if t.model == "self" else t.model, recipe.trust_remote_code)
+        name = recipe.model if t.model == "self" else t.model
+        model, tokenizer = open_model(name, recipe.trust_remote_code, recipe.precision)
         return local_engine(model, tokenizer, ledger, recipe.batch_size)
     options = dict(concurrency=t.concurrency, timeout=t.timeout, token_budget=t.token_budget)
 

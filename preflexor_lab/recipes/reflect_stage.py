@@ -60,7 +60,7 @@ class ReflectStage(EvaluatedStage):
         name, r = self.recipe.critic, self.recipe
         if not name:
             return engine
-        model, tokenizer = open_model("critic" if name == "nano" else name, r.trust_remote_code)
+        model, tokenizer = open_model("critic" if name == "nano" else name, r.trust_remote_code, r.precision)
         return local_engine(model, tokenizer, context.folder.ledger, r.batch_size, kind="critique")
 
     def run(self, model, context: Context):

@@ -115,11 +115,11 @@ class SelfRewardStage(ConfigStage):
 
     def judge(self):
         "None for the model itself; the name of a finished stage; or a loaded model with its tokenizer."
-        who = self.spec.judge
+        who, r = self.spec.judge, self.recipe
         if who == "self":
             return None
         stage = f"s{self.seed}.{who}"
-        return stage if self.task.folder.done(stage) else open_model(who, self.recipe.trust_remote_code)
+        return stage if self.task.folder.done(stage) else open_model(who, r.trust_remote_code, r.precision)
 
     def pair_options(self, seed: int) -> dict:
         "Candidates, pairs and loss, whoever votes."

@@ -69,18 +69,22 @@ def stage_options(
     "What a stage of a recipe says to its trainer."
     gpu = device().type == "cuda"
     kept = dict(save_strategy="steps", save_steps=spec.checkpoint_every) if spec.checkpoint_every else {}
-    return kept | dict(
-        per_device_train_batch_size=spec.batch_size,
-        gradient_accumulation_steps=spec.gradient_accumulation,
-        num_train_epochs=spec.epochs if isinstance(spec, TrainingSpec) else 1.0,
-        learning_rate=spec.learning_rate,
-        warmup_ratio=spec.warmup_ratio,
-        use_cpu=not gpu,
-        gradient_checkpointing=gpu,
-        bf16=in_bfloat16(recipe.precision),
-        markers=recipe.markers,
-        report_to=list(recipe.report_to) or "none",
-        run_name=f"{recipe.name}/{label or spec.label}",
+    text = dict(markers=recipe.markers) if isinstance(spec, CompletionSpec) else {}
+    return (
+        kept
+        | text
+        | dict(
+            per_device_train_batch_size=spec.batch_size,
+            gradient_accumulation_steps=spec.gradient_accumulation,
+            num_train_epochs=spec.epochs if isinstance(spec, TrainingSpec) else 1.0,
+            learning_rate=spec.learning_rate,
+            warmup_ratio=spec.warmup_ratio,
+            use_cpu=not gpu,
+            gradient_checkpointing=gpu,
+            bf16=in_bfloat16(recipe.precision),
+            report_to=list(recipe.report_to) or "none",
+            run_name=f"{recipe.name}/{label or spec.label}",
+        )
     )
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c016

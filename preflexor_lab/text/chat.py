@@ -123,10 +123,9 @@ def continuation_ids(tokenizer, text: str) -> list[int]:
     return prompt_ids(tokenizer, [text], special=False)[0]
 
 
-def completion_ids(tokenizer, text: str, head: list[int], joint: list[int], eos: bool) -> list[int]:
+def completion_ids(tokenizer, text: str, head: list[int], joint: list[int]) -> list[int]:
     "What follows the prompt in the joint tokenisation, or the completion's own ids where a token merges across."
-    tail = joint[len(head) :] if joint[: len(head)] == head else continuation_ids(tokenizer, text)
-    return tail + [tokenizer.eos_token_id] if eos and tail[-1:] != [tokenizer.eos_token_id] else tail
+    return joint[len(head) :] if joint[: len(head)] == head else continuation_ids(tokenizer, text)
 
 # %% ../../nbs/01_text/05_chat.ipynb #118b0bd0
 def encode_prompt(
@@ -180,10 +179,11 @@ def encode(
     joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special)
     out = []
     for parts, head, joint in zip(pieces, heads, joints):
-        tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint, end and len(parts) < 2)
-        for n, part in enumerate(parts[1:], 2):
-            following = continuation_ids(tokenizer, part)
-            tail = tail + completion_ids(tokenizer, part, [], following, end and n == len(parts))
+        tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint)
+        for part in parts[1:]:
+            tail = tail + continuation_ids(tokenizer, part)
+        if end and tail[-1:] != [tokenizer.eos_token_id]:
+            tail = tail + [tokenizer.eos_token_id]
         tail = tail[:max_completion_length]
         if max_prompt_length is not None:
             head = head[-max_prompt_length:]

@@ -450,6 +450,13 @@ def demote(
 _log = logging.getLogger(__name__)
 
 
+def _embedding_tensors(model) -> list:
+    "Weights and biases of input and output embeddings, each once: tied weights are one tensor."
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    found = [getattr(layer, name, None) for layer in layers for name in ("weight", "bias")]
+    return list({w.data_ptr(): w for w in found if w is not None}.values())
+
+
 def grow_embeddings(
     model,  # causal language model, changed in place
     size: int,  # tokens the model must have rows for
@@ -464,14 +471,9 @@ def grow_embeddings(
         model.resize_token_embeddings(size, mean_resizing=False)
     if size <= known:
         return
-    seen = set()
     with torch.no_grad():
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            for weight in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
-                if weight is None or weight.data_ptr() in seen:
-                    continue  # tied weights are one tensor
-                seen.add(weight.data_ptr())
-                weight[known:size] = weight[:known].float().mean(0).to(weight.dtype)
+        for weight in _embedding_tensors(model):
+            weight[known:size] = weight[:known].float().mean(0).to(weight.dtype)
     _log.info("embeddings: rows %d to %d start at the mean of the others", known, size - 1)
 
 # %% ../../nbs/01_text/03_markers.ipynb #c077
@@ -493,15 +495,10 @@ def start_rows(
         return
     import torch
 
-    seen = set()
     with torch.no_grad():
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            for weight in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
-                if weight is None or weight.data_ptr() in seen:
-                    continue  # tied weights are one tensor
-                seen.add(weight.data_ptr())
-                for i, parts in pieces.items():
-                    weight[i] = weight[parts].float().mean(0).to(weight.dtype)
+        for weight in _embedding_tensors(model):
+            for i, parts in pieces.items():
+                weight[i] = weight[parts].float().mean(0).to(weight.dtype)
     model.config.marker_token_ids = sorted({*pieces, *(getattr(model.config, "marker_token_ids", None) or [])})
 
 # %% ../../nbs/01_text/03_markers.ipynb #c081

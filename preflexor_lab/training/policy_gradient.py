@@ -461,12 +461,8 @@ def reference(self: PolicyTrainer):
     "The reference model, and the context that makes it one."
     if self.ref is not None:
         return self.ref.to(self.args.device), nullcontext()
-    if not self.start.new and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-        raise ValueError(
-            "under FSDP and DeepSpeed an adapter that has been trained cannot be its own reference: pass ref_model,"
-            " or merge_lora(model) and add a new adapter"
-        )
-    return self.accelerator.unwrap_model(self.model), self.start
+    start = self.start.usable(sharded=self.is_fsdp_enabled or self.is_deepspeed_enabled)
+    return self.accelerator.unwrap_model(self.model), start
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c074
 @patch

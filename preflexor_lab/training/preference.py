@@ -27,10 +27,10 @@ from preflexor_lab.text.masks import MaskPolicy
 from preflexor_lab.training.inputs import load_if_named, refuse_other_inputs
 from preflexor_lab.training.losses import sequence_nll
 from preflexor_lab.training.sft import (
-    CompletionArguments,
     Completions,
     CompletionTrainer,
     ModelWithInputs,
+    TextArguments,
     columns,
     pad_batch,
     pad_rows,
@@ -85,7 +85,7 @@ REFUSED_PAIR_ARGUMENTS = {
 
 
 @dataclass
-class PairArguments(CompletionArguments):
+class PairArguments(TextArguments):
     "What the preference trainer adds to TRL's arguments; raises ValueError on values out of range or without effect."
 
     share_prompts: bool | None = None  # compute the prompt of both sides once; None: when it pays and gives the same
@@ -371,12 +371,7 @@ def reference_model(self: PreferenceTrainer):
     if self.ref_model is not None:
         return self.ref_model, nullcontext()
     if isinstance(self.model, PeftModel):
-        if not self.start.new and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise ValueError(
-                "under FSDP and DeepSpeed an adapter that has been trained cannot be its own reference: pass ref_model,"
-                " or merge_lora(model) and add a new adapter"
-            )
-        return self.model, self.start
+        return self.model, self.start.usable(sharded=self.is_fsdp_enabled or self.is_deepspeed_enabled)
     if self.state.global_step > 0:
         raise ValueError(
             "the weights have been trained and no longer are the reference: give this dataset when the trainer is"
@@ -450,7 +445,7 @@ def ask_reference(self: PreferenceTrainer, data: PairData) -> None:
         return
     cache = None
     if self.pairs.reference_cache:
-        key = reference_key(self.ref_model or self.model, data, None if self.ref_model else self.start)
+        key = reference_key(self.ref_model or self.model, data, self.start)
         cache = Path(self.pairs.reference_cache) / f"{key}.safetensors"
         if cache.exists():
             sizes = [len(s.rows[i][0]) - p for i, p in enumerate(data.prompts) for s in data.sides]

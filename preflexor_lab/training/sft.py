@@ -185,13 +185,10 @@ class CompletionArguments(MachineArguments):
     max_prompt_length: int | None = None  # tokens of the prompt, which keeps its end
     warmup_ratio: float = 0.0  # share of all steps in which the learning rate rises
     group_by_length: bool = False  # batches of similar length; train_sampling_strategy="group_by_length"
-    markers: str = "token"  # markers in the data: "token" makes them tokens of model and tokenizer, "text" leaves them
     marker_rate: float | None = None  # rows of new markers learn so many times faster; None: by the size of embeddings
 
     def __post_init__(self):
         refuse_changed(self, REFUSED_TRAINING_ARGUMENTS)
-        if self.markers not in ("token", "text"):
-            raise ValueError(f"markers must be 'token' or 'text', got {self.markers!r}")
         if self.marker_rate is not None and not self.marker_rate > 0:
             raise ValueError(f"marker_rate must be above 0, or None, got {self.marker_rate}")
         if not 0 <= self.warmup_ratio < 1:
@@ -213,9 +210,21 @@ class CompletionArguments(MachineArguments):
         self.remove_unused_columns = False  # our rows have no columns that a model would not take
         super().__post_init__()
 
+# %% ../../nbs/08_training/01_sft.ipynb #bca52350
+@dataclass
+class TextArguments(CompletionArguments):
+    "What trainers on written texts add; raises ValueError on another word for `markers`."
+
+    markers: str = "token"  # markers in the data: "token" makes them tokens of model and tokenizer, "text" leaves them
+
+    def __post_init__(self):
+        if self.markers not in ("token", "text"):
+            raise ValueError(f"markers must be 'token' or 'text', got {self.markers!r}")
+        super().__post_init__()
+
 # %% ../../nbs/08_training/01_sft.ipynb #c032
 @dataclass
-class SFTConfig(CompletionArguments, TrainingArguments):
+class SFTConfig(TextArguments, TrainingArguments):
     "Options of supervised fine-tuning; raises ValueError on values out of range or arguments without effect."
 
     learning_rate: float = 2e-5  # 5e-5 in TrainingArguments
