@@ -95,7 +95,9 @@ def test_a_task_and_a_method(task, stage, tmp_path):
     recipe = Recipe(task=task, model="novice", **data, **SMALL, stages=[spec])
     folder = run_recipe(recipe, tmp_path / "run", show=False)
     found, label = summary(folder), recipe.final_label
-    metric = "preference_accuracy" if task in ("pairs", "scored") else "sentiment" if task == "sentiment" else "accuracy"
+    metric = (
+        "preference_accuracy" if task in ("pairs", "scored") else "sentiment" if task == "sentiment" else "accuracy"
+    )
     assert 0 <= found["base", metric] <= 1 and 0 <= found[label, metric] <= 1
     assert (folder / "report.html").stat().st_size > 10_000
     before, after = weights(nano_path("novice")), weights(folder / "model")
@@ -110,9 +112,7 @@ def chat_model(tmp_path_factory):
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<p>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<u>", "<a>", "<s>"]})
-    tokenizer.chat_template = (
-        "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}<e>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
-    )
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}<e>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
     sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=272, max_position_embeddings=1024, eos_token_id=256, pad_token_id=257, **sizes)
