@@ -9,10 +9,11 @@ import pytest
 from preflexor_lab.data.tasks import load_task
 from preflexor_lab.methods.latro import same_answer
 from preflexor_lab.tasks import materials_lab as world
+from preflexor_lab.tasks.answers import answer_grader
 from preflexor_lab.tasks.choices import choice_grader, choice_items
 from preflexor_lab.tasks.evaluation import answer_text, evaluate
 from preflexor_lab.tasks.graders import Item, Task, exact_grader, number_grader, number_text
-from preflexor_lab.tasks.latro_data import answer_grader, prepare_data
+from preflexor_lab.tasks.latro_data import prepare_data
 from preflexor_lab.text.markers import MARKERS, THINK_TAGS
 from preflexor_lab.text.records import Completion
 from preflexor_lab.tools.certificates import Exact

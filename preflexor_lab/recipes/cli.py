@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from ..data.tasks import TASK_NAMES
 from ..tools.registry import TRIALS
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c005
@@ -225,7 +226,7 @@ def ask(
 @app.command("eval")
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="a run folder, a model folder, a hub id, or nano")] = "nano",
-    task: Annotated[str, typer.Option(help="materials_lab, gsm8k, jsonl or cloze")] = "materials_lab",
+    task: Annotated[str, typer.Option(help=", ".join(TASK_NAMES))] = "materials_lab",
     path: Annotated[str | None, typer.Option(help="file or folder of the task's data")] = None,
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
     n: Annotated[int, typer.Option("--n", "-n", help="items", min=1)] = 100,

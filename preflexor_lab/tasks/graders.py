@@ -288,7 +288,7 @@ def last_number(
 # %% ../../nbs/05_tasks/01_graders.ipynb #c049
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")  # braces nested two deep
 _FINAL = (
-    re.compile(r"####\s*([^\n]*)"),
+    re.compile(r"(?<!#)####(?!#)\s*([^\n]*)"),
     _BOXED,
     re.compile(r"(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*([^\n]*)", re.IGNORECASE),
 )
