@@ -112,6 +112,7 @@ class EXOSpec(DPOSpec):
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #nopair2
 _COMPARED = {
     "the answer to reject is right",
+    "the teacher's answer is wrong",
     "no right answer among the samples",
     "chosen and rejected are the same text",
 }
