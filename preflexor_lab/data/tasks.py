@@ -6,15 +6,17 @@
 __all__ = ['load_task']
 
 # %% ../../nbs/07_data/00_load_task.ipynb #884d1fa1
+import hashlib
 import inspect
+import re
 from collections.abc import Mapping
 
 from ..tasks.cloze import _cloze, cloze_items
-from ..tasks.datasets import _materials_lab
-from ..tasks.graders import SPLITS, Task
+from ..tasks.datasets import _materials_lab, assign_splits, read_splits
+from ..tasks.graders import SPLITS, Item, Task
 from ..tasks.gym import gym_task
-from ..tasks.questions import arc_task, gsm8k_task, jsonl_task
-from ..text.markers import Markers, read_sections
+from ..tasks.questions import arc_task, find_column, gsm8k_task, jsonl_task
+from ..text.markers import Markers, neutralise, read_sections
 from ..tools.countdown import Countdown, countdown_items
 
 # %% ../../nbs/07_data/00_load_task.ipynb #ec9ddb0e
@@ -30,8 +32,100 @@ def _countdown(split, n, seed, numbers=4, top=10, most=100, exactly=False):
     return Task("countdown", countdown_items(n, seed, numbers, top, most, split), grader, extract)
 
 # %% ../../nbs/07_data/00_load_task.ipynb #09d3f2ab
+OPENINGS = """\
+The film begins in
+After the first half hour
+I watched this one because
+The story of two brothers
+My sister took me to see
+The director of this picture
+What surprised me in the end
+The music in the last scene
+In the middle of the film
+This is a movie about
+The main actress plays a
+Set in a small town, the
+The camera follows a young
+I had read the book before
+The script was written by
+Between the two long journeys
+As a family film, it
+The dialogue between the pair
+When the lights came on, I
+For a story set at sea
+The second part of the series
+Most of the scenes are
+On a rainy evening we chose
+The plot turns when the
+Its two hours and ten minutes
+The costumes and the sets
+From the opening shot, the
+People who like old films will
+The last twenty minutes are
+It is the kind of picture
+The cast, most of them new,
+Every scene in the kitchen
+The film was made with
+I went in knowing nothing and
+The ending of this one is
+A documentary about the river
+The jokes in the first act
+Told in three short parts, the
+The voice that tells the story
+Compared with the play, this
+The detective in this story
+Halfway through the film, I
+The young man at the centre
+The remake of this classic
+Shot in black and white, it
+""".splitlines()
+_REVIEW_COLUMNS = ("text", "sentence", "review", "content")
+
+# %% ../../nbs/07_data/00_load_task.ipynb #b8df2292
+def _opening_items(path, words: int) -> list[Item]:
+    "Items whose prompt is the first `words` words of a longer review; raises ValueError when there is none."
+    if not 1 <= words <= 100:
+        raise ValueError(f"sentiment: words must be 1 to 100, got {words}")
+    made = {"": OPENINGS} if path is None else {}
+    for name, rows in ({} if path is None else read_splits(path)).items():
+        where = f"{path}, {name} row".replace("  ", " ")
+        texts = [row[find_column(row, None, _REVIEW_COLUMNS, "text", f"{where} {i}")] for i, row in enumerate(rows)]
+        made[name] = [" ".join(t.split()[:words]) for t in texts if isinstance(t, str) and len(t.split()) > words]
+    items = {}
+    for part, _, opening in assign_splits(made, lambda opening, where: _plain_words(opening)):
+        key = _plain_words(opening)
+        name = f"sentiment-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        items.setdefault(key, Item(name, opening, "", neutralise(opening), split=part))
+    if not items:
+        raise ValueError(f"sentiment: no review in {path} has more than {words} words; lower words=")
+    return list(items.values())
+
+
+def _plain_words(text):
+    "The words of a text, to know an opening by."
+    return " ".join(re.findall(r"\w+", text.lower())) or text
+
+# %% ../../nbs/07_data/00_load_task.ipynb #0a32ce9b
+def _sentiment(path=None, direction="positive", credit="valence", with_prompt=False, words=4):
+    "The task of continuing reviews in one direction; raises ImportError without VADER."
+    from preflexor_lab.tools.sentiment import Sentiment
+
+    options = dict(direction=direction, credit=credit, with_prompt=with_prompt)
+    tool = Sentiment(**options)
+
+    def grader(item, response, markers=None):
+        judge = tool if markers is None else Sentiment(markers=markers, **options)
+        return judge(item.prompt, response, item)
+
+    def extract(response, markers=None):
+        polarity = tool.polarity(read_sections(response, markers).answer)
+        return "positive" if polarity > 0 else "negative" if polarity < 0 else "neutral"
+
+    return Task("sentiment", _opening_items(path, words), grader, extract)
+
+# %% ../../nbs/07_data/00_load_task.ipynb #870f47a9
 _PROCEDURAL = dict(materials_lab=_materials_lab, countdown=_countdown)
-_MAKERS = dict(gsm8k=gsm8k_task, arc=arc_task, jsonl=jsonl_task, cloze=_cloze)
+_MAKERS = dict(gsm8k=gsm8k_task, arc=arc_task, jsonl=jsonl_task, sentiment=_sentiment, cloze=_cloze)
 _GYM = "reasoning_gym:"
 TASK_NAMES = ("materials_lab", *_MAKERS, "countdown", f"{_GYM}NAME")
 

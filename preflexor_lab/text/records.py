@@ -13,8 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .files import write_atomic
 
@@ -32,8 +32,15 @@ def check_value(
         )
 
     origin, args = get_origin(hint), get_args(hint)
-    if NoneType in args:
-        return None if value is None else check_value(where, value, next(a for a in args if a is not NoneType))
+    if origin in (Union, UnionType):
+        kinds = [a for a in args if a is not NoneType]
+        if value is None and NoneType in args:
+            return None
+        if len(kinds) == 1:
+            return check_value(where, value, kinds[0])
+        if not isinstance(value, tuple(kinds)):
+            raise bad()
+        return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise bad()
@@ -121,11 +128,19 @@ class Question(Record):
             raise ValueError("Question.text is empty: give the question as text")
 
 # %% ../../nbs/01_text/02_records.ipynb #c016
+def are_messages(
+    value: Any,  # anything
+) -> bool:
+    "Whether a value is a conversation: a list of dicts with role and content, both text."
+    said = isinstance(value, (list, tuple)) and all(isinstance(m, dict) for m in value)
+    return said and bool(value) and all(isinstance(m.get(k), str) for m in value for k in ("role", "content"))
+
+# %% ../../nbs/01_text/02_records.ipynb #56e1116e
 @dataclass(frozen=True)
 class Pair(Record):
     "A prompt with a better and a worse continuation, as trained; raises ValueError when both are equal."
 
-    prompt: str  # formatted text the model is given
+    prompt: str | list = field(hash=False)  # formatted text the model is given, or messages with role and content
     chosen: str  # the better continuation
     rejected: str  # the worse continuation
     id: str = ""  # stable identity
@@ -135,6 +150,10 @@ class Pair(Record):
         if self.chosen == self.rejected:
             both = f"the same text {self.chosen[:40]!r}"
             raise ValueError(f"Pair.chosen and Pair.rejected are {both}: a pair needs a difference to learn")
+        if isinstance(self.prompt, list) and not are_messages(self.prompt):
+            raise ValueError(
+                f"Pair.prompt must be text, or messages with role and content, got {str(self.prompt)[:60]!r}"
+            )
 
 # %% ../../nbs/01_text/02_records.ipynb #c022
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from transformers.utils import is_torch_bf16_gpu_available
 
 from preflexor_lab.models.loading import load_model, load_tokenizer
+from preflexor_lab.text.rows import usual_words  # noqa: F401  (trainers take it from here)
 
 logger = logging.getLogger(__name__)
 
@@ -109,38 +110,6 @@ def load_if_named(
     if tokenizer is None:
         tokenizer = load_tokenizer(str(model), trust_remote_code=trust, revision=kwargs.get("revision"))
     return load_model(str(model), trust_remote_code=trust, **{"dtype": "float32"} | kwargs), tokenizer
-
-# %% ../../nbs/08_training/00_inputs.ipynb #i022
-def _shared_start(
-    chosen,  # text or messages
-    rejected,  # the same kind
-) -> int:  # characters or messages
-    "Length of what both begin with; text is cut before the space in front of the first difference."
-    n = next((i for i, (a, b) in enumerate(zip(chosen, rejected)) if a != b), min(len(chosen), len(rejected)))
-    if isinstance(chosen, str):
-        return n - 1 if chosen[max(0, n - 1) : n] == " " else n
-    return max(0, min(n, len(chosen) - 1, len(rejected) - 1))
-
-# %% ../../nbs/08_training/00_inputs.ipynb #i025
-def _prompt_of_messages(messages: list) -> dict:  # prompt and, when the last turn is the assistant's, completion
-    "A conversation as an example: the assistant's last turn is the completion, without one all of it is the prompt."
-    if not messages or messages[-1]["role"] != "assistant":
-        return {"prompt": messages}
-    return {"prompt": messages[:-1], "completion": messages[-1]["content"]}
-
-
-def usual_words(
-    row: Mapping,  # an example under any of the usual names
-) -> dict:  # the same with prompt, completion, chosen, rejected where it has them
-    "An example under TRL's names: from queries and responses, messages, or a prompt that chosen and rejected share."
-    known = {k: v for k, v in row.items() if v is not None}
-    found = dict(_prompt_of_messages(list(known["messages"]))) if known.get("messages") else {}
-    found |= {ours: known[k] for k, ours in (("queries", "prompt"), ("responses", "completion")) if k in known}
-    if not found and "prompt" not in known and {"chosen", "rejected"} <= set(known):
-        chosen, rejected = known["chosen"], known["rejected"]
-        n = _shared_start(chosen, rejected)
-        return dict(row, prompt=chosen[:n], chosen=chosen[n:], rejected=rejected[n:])
-    return dict(row) | {k: v for k, v in found.items() if k not in known}
 
 # %% ../../nbs/08_training/00_inputs.ipynb #i031
 REFUSED_TRAINER_INPUTS = {
