@@ -104,21 +104,32 @@ def test_a_task_and_a_method(task, stage, tmp_path):
     assert any(not torch.equal(before[k].float(), after[k].float()) for k in before if k in after)
 
 
-@pytest.fixture(scope="module")
-def chat_model(tmp_path_factory):
-    "A tiny model with random weights, one token per byte, and a chat template."
+def tiny_model(folder, template):
+    "A tiny model with random weights and one token per byte; returns its folder."
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     raw = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<p>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<u>", "<a>", "<s>"]})
-    tokenizer.chat_template = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}<e>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    tokenizer.chat_template = template
     sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=272, max_position_embeddings=1024, eos_token_id=256, pad_token_id=257, **sizes)
-    folder = tmp_path_factory.mktemp("chat")
     save_model(LlamaForCausalLM(config), tokenizer, folder)
     return str(folder)
+
+
+TURNS = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}<e>{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("chat"), TURNS + "{% if add_generation_prompt %}<a>{% endif %}")
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("base"), None)
 
 
 def prompts_of(folder, kind="completion"):
@@ -146,18 +157,18 @@ def test_a_chat_model_is_asked_in_its_template(chat_model, tmp_path):
     assert pair["chosen"].startswith("<|thinking|>\n") and "<|/thinking|>\nThe answer is" in pair["chosen"]
 
 
-def test_pairs_of_chat_messages(chat_model, tmp_path):
+def test_pairs_of_chat_messages(chat_model, base_model, tmp_path):
     data = written(tmp_path, "chat", CHAT)
     stages = [dict(kind="dpo", questions=6, batch_size=2)]
     folder = run_recipe(Recipe(task="pairs", data=data, model=chat_model, **SMALL, stages=stages), tmp_path / "run")
     assert ("dpo", "preference_accuracy") in summary(folder)
-    with pytest.raises(ValueError, match="no\nchat template|no chat template"):
-        run_recipe(Recipe(task="pairs", data=data, model="novice", **SMALL, stages=stages), tmp_path / "none")
+    with pytest.raises(ValueError, match="holds chat messages, and the tokenizer of .* has no chat template"):
+        run_recipe(Recipe(task="pairs", data=data, model=base_model, **SMALL, stages=stages), tmp_path / "none")
 
 
-def test_a_base_model_reflects_in_plain_text(tmp_path):
+def test_a_base_model_reflects_in_plain_text(base_model, tmp_path):
     "Without a chat template one completion holds critique and correction."
-    options = dict(model="novice", reflect=dict(rounds=1, items=2, max_new_tokens=8))
+    options = dict(model=base_model, reflect=dict(rounds=1, items=2, max_new_tokens=8))
     recipe = Recipe(task="gsm8k", data=written(tmp_path, "sums", SUMS), **options, **SMALL)
     folder = run_recipe(recipe, tmp_path / "run", show=False)
     assert ("reflect.1", "accuracy") in summary(folder)

@@ -30,6 +30,7 @@ from ..tasks.evaluation import evaluate as evaluate_items
 from ..tasks.graders import Item, Task
 from ..tasks.latro_data import query_text
 from ..tasks.materials_lab import DIRECT, JUDGE, critique, documents, parse_critique, reflect_prompt
+from ..tasks.preferences import read_pairs
 from ..tasks.scored_answers import length_balanced, preference_pairs
 from ..text.files import write_atomic
 from ..text.records import Pair
@@ -332,8 +333,6 @@ class PairsSource:
 
     def read(self, split: str) -> tuple[list[Pair], dict]:
         "Pairs of one split, by question, and what was left out."
-        from preflexor_lab.tasks.preferences import read_pairs
-
         return read_pairs(self.recipe.data, split=split)
 
     def judge_config(self) -> RewardConfig:
