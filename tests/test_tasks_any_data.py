@@ -303,6 +303,8 @@ def test_an_empty_folder(tmp_path):
 @pytest.mark.parametrize(
     "answer, kind, right, wrong",
     [
+        ("1000000", "number", r"\boxed{10^6}", r"\boxed{10^5}"),
+        (r"\$18.90", "number", r"\boxed{18.90}", r"\boxed{\$18.09}"),
         ("18", "number", "That makes $18.00.", "It is 81."),
         ("10{,}000", "number", r"\boxed{10000}", r"\boxed{9999}"),
         (r"3,\!250", "number", r"\boxed{3250}", r"\boxed{325}"),
@@ -345,8 +347,9 @@ def test_one_grader_for_every_kind(answer, kind, right, wrong):
         r"\boxed{\frac{1}{0}}",
         "\x00",
         "$" * 99,
+        "9" * 60,
     ],
-    ids=["empty", "tower", "parentheses", "fractions", "factorial", "brackets", "zero", "null", "dollars"],
+    ids=["empty", "tower", "parentheses", "fractions", "factorial", "brackets", "zero", "null", "dollars", "digits"],
 )
 @pytest.mark.parametrize("answer", ["4a-2", "18", "Paris"])
 def test_what_a_response_causes_is_a_zero(answer, response):
