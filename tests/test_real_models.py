@@ -111,18 +111,26 @@ def rationales(tokenizer, rows):
     return out
 
 
-@pytest.mark.parametrize("markers", ["token", "text"])
-@pytest.mark.parametrize("method", ["sft", "orpo"])
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_phase_one_installs_thinking(real_models, shared_data, name, method, markers, tmp_path):
-    "96 examples: at least 95 % of held-out answers open their thinking, 75 % are well formed."
+CASES = [
+    (name, method, markers, 16)
+    for name in LANGUAGE_MODELS
+    for method in ("sft", "orpo")
+    for markers in ("token", "text")
+]
+
+
+@pytest.mark.parametrize("name, method, markers, rank", [*CASES, (GEMMA, "sft", "token", 0)])
+def test_phase_one_installs_thinking(real_models, shared_data, name, method, markers, rank, tmp_path):
+    "96 examples, with an adapter or all weights: 95 % of held-out answers open their thinking, 75 % are well formed."
     model, tokenizer = opened(real_models, name)
+    model = model if rank else model.float()
     lines = (shared_data / "gsm8k" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines[:96] + lines[1000:1032]]
     if markers == "token":
         register_markers(tokenizer, model)
-    adapted = add_lora(model, r=16)
+    adapted = add_lora(model, r=rank) if rank else model
     epochs, rate = (1, 2e-4) if name == QWEN else (3, 5e-4)  # chosen on other questions
+    rate = rate if rank else 5e-5
     options = dict(
         output_dir=str(tmp_path),
         per_device_train_batch_size=4,
@@ -139,11 +147,27 @@ def test_phase_one_installs_thinking(real_models, shared_data, name, method, mar
     config, trainer = (SFTConfig, SFTTrainer) if method == "sft" else (ORPOConfig, ORPOTrainer)
     more = {} if method == "sft" else dict(gradient_checkpointing=False, beta=0.1)
     trainer(adapted, config(**options, **more), rationales(tokenizer, rows[:96]), processing_class=tokenizer).train()
-    engine = LocalEngine(merge_lora(adapted).eval(), tokenizer, weights="trained")
+    engine = LocalEngine((merge_lora(adapted) if rank else adapted).eval(), tokenizer, weights="trained")
     prompts = [asked(tokenizer, row["question"]) for row in rows[96:]]
     answers = [c for (c,) in engine.generate(prompts, max_new_tokens=192)]
     sections = [split_sections(c.text) for c in answers]
     began = sum(c.text.lstrip().startswith(THINK_START) for c in answers) / len(answers)
     whole = sum(s.complete and bool(s.answer) and c.finish_reason == "stop" for s, c in zip(sections, answers))
-    print(f"{name}, {method}, markers={markers}: {began:.0%} open, {whole / len(answers):.0%} well formed")
+    how = f"LoRA {rank}" if rank else "all weights"
+    print(f"{name}, {method}, markers={markers}, {how}: {began:.0%} open, {whole / len(answers):.0%} well formed")
     assert began >= 0.95 and whole / len(answers) >= 0.75
+
+
+def test_retrieval_by_meaning(real_models, shared_data, tmp_path):
+    "An embedding finds a passage that shares no content word with the question; with words it is fused."
+    pytest.importorskip("llama_index.embeddings.huggingface", reason="the extra preflexor_lab[embed] is not installed")
+    from preflexor_lab.corpus.index import build_index
+
+    texts = dict(car="An automobile needs fuel for its motor.", bone="Collagen and mineral make a skeleton tough.")
+    for name, text in texts.items():
+        (tmp_path / f"{name}.md").write_text(text)
+    model = f"huggingface:{real_models / 'all-minilm-l6-v2'}"
+    for hybrid in (False, True):
+        index = build_index(tmp_path, embed=model, hybrid=hybrid)
+        (best, *_) = index.retrieve("Why does a vehicle burn petrol?", 2)
+        assert "automobile" in best.text

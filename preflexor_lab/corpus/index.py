@@ -204,7 +204,7 @@ def _bm25(nodes: Sequence[Node], folder: Path | None):
             retriever.bm25.save(str(folder), show_progress=False)
 
     def search(query, k):
-        retriever.similarity_top_k = k
+        retriever.similarity_top_k = min(k, len(nodes))
         found = [(int(r.node.node_id), float(r.score)) for r in retriever.retrieve(query)]
         return sorted(((i, s) for i, s in found if s > 0), key=lambda x: (-x[1], x[0]))
 
@@ -286,6 +286,29 @@ def _dense(nodes: Sequence[Node], folder: Path, model, store):
     search.close = getattr(getattr(vectors, "client", None), "close", lambda: None)
     return search
 
+# %% ../../nbs/03_corpus/03_index.ipynb #52b2a94a
+_RANK_OFFSET = 60  # of the paper: how little the first ranks stand out
+
+
+def fused(
+    *searches: Callable,  # each (query, k) → [(position, score)], best first
+) -> Callable:  # (query, k) → [(position, score)]
+    "One search out of several, by reciprocal ranks; each is asked for three times as many as are wanted."
+
+    def search(query, k):
+        score: dict[int, float] = {}
+        for one in searches:
+            for rank, (i, _) in enumerate(one(query, 3 * k), 1):
+                score[i] = score.get(i, 0.0) + 1 / (_RANK_OFFSET + rank)
+        return sorted(score.items(), key=lambda x: (-x[1], x[0]))[:k]
+
+    def close():
+        for one in searches:
+            getattr(one, "close", lambda: None)()
+
+    search.close = close
+    return search
+
 # %% ../../nbs/03_corpus/03_index.ipynb #c035
 _FORMAT = 1
 
@@ -317,7 +340,16 @@ def _refuse_foreign(place: Path) -> None:
         raise ValueError(f"persist_dir {place} holds something that is not an index; choose another folder")
 
 
-def _read_index(place: Path, mark: str, model, store, reused: bool = True) -> CorpusIndex | None:
+def _search(nodes: Sequence[Node], place: Path | None, model, store, hybrid: bool = False):
+    "How an index is searched: by words, by meaning, or by both; kept in `place` or read from there."
+    words = _bm25(nodes, place and place / "bm25") if model is None or hybrid else None
+    if model is None:
+        return words
+    meaning = _dense(nodes, place / "vectors" if place else Path(tempfile.mkdtemp()), model, store)
+    return fused(words, meaning) if hybrid else meaning
+
+
+def _read_index(place: Path, mark: str, *how, reused: bool = True) -> CorpusIndex | None:
     "The index kept in a folder when it was made from the same files with the same settings."
     if not (place / "index.json").is_file():
         return None
@@ -326,20 +358,17 @@ def _read_index(place: Path, mark: str, model, store, reused: bool = True) -> Co
         return None
     with open(place / "nodes.jsonl", encoding="utf-8") as f:
         nodes = [Node(**json.loads(line)) for line in f]
-    search = _bm25(nodes, place / "bm25") if model is None else _dense(nodes, place / "vectors", model, store)
-    return CorpusIndex(nodes, search, [Problem(**p) for p in about["problems"]], place, reused)
+    return CorpusIndex(nodes, _search(nodes, place, *how), [Problem(**p) for p in about["problems"]], place, reused)
 
 
-def _write_index(place: Path, mark: str, nodes, problems, model, store) -> None:
+def _write_index(place: Path, mark: str, nodes, problems, *how) -> None:
     "Make an index in a folder, whole or not at all."
     with replacing(place) as part:
         part.mkdir()
         with open(part / "nodes.jsonl", "w", encoding="utf-8") as f:
             f.writelines(json.dumps(asdict(n), ensure_ascii=False) + "\n" for n in nodes)
-        if model is None:
-            _bm25(nodes, part / "bm25")
-        else:
-            _dense(nodes, part / "vectors", model, store).close()
+        search = _search(nodes, part, *how)
+        getattr(search, "close", lambda: None)()
         about = dict(fingerprint=mark, problems=[asdict(p) for p in problems])
         (part / "index.json").write_text(json.dumps(about, indent=1))
 
@@ -349,15 +378,18 @@ def build_index(
     persist_dir: str | Path | None = None,  # where the index is kept; None keeps it in memory
     embed: Any = "bm25",  # "bm25", "provider:model", or a llama-index embedding
     vector_store: Any = "simple",  # for embeddings: a name in `VECTOR_STORES`, or a llama-index vector store
+    hybrid: bool = False,  # with an embedding: by words as well, the two rankings fused
     chunk_size: int = 256,  # tokens per passage
     chunk_overlap: int = 32,  # tokens two passages share
     max_mb: float = 256,  # larger files are skipped
 ) -> CorpusIndex:  # read from `persist_dir` when files and settings are those it was made from
     """Loads, cleans, splits and indexes a folder, or reads the index made before.
 
-    Raises ValueError for a folder without documents, an unknown or missing embedding or store, and a `persist_dir` that
-    is no index."""
+    Raises ValueError for a folder without documents, an unknown or missing embedding or store, `hybrid` without an
+    embedding, and a `persist_dir` that is no index."""
     model = resolve_embedding(embed)
+    if hybrid and model is None:
+        raise ValueError("hybrid retrieval joins BM25 with an embedding: give embed='provider:model'")
     if isinstance(vector_store, str) and vector_store not in VECTOR_STORES:
         resolve_store(vector_store, Path(), 0)
     settings = dict(chunk_size=chunk_size, chunk_overlap=chunk_overlap, max_mb=max_mb)
@@ -365,17 +397,16 @@ def build_index(
         embed if isinstance(embed, str) else f"{type(embed).__name__}:{getattr(embed, 'model_name', '')}"
     )
     settings["store"] = vector_store if isinstance(vector_store, str) else type(vector_store).__name__
-    mark = corpus_fingerprint(folder, **settings)
+    settings |= {"hybrid": True} if hybrid else {}
+    mark, how = corpus_fingerprint(folder, **settings), (model, vector_store, hybrid)
     place = None if persist_dir is None else Path(persist_dir).expanduser()
-    if place is not None and (saved := _read_index(place, mark, model, vector_store)):
+    if place is not None and (saved := _read_index(place, mark, *how)):
         return saved
     if place is not None:
         _refuse_foreign(place)
     documents, problems = load_documents(folder, max_mb)
     nodes = make_nodes(documents, chunk_size, chunk_overlap)
     if place is not None:
-        _write_index(place, mark, nodes, problems, model, vector_store)
-        return _read_index(place, mark, model, vector_store, reused=False)
-    if model is None:
-        return CorpusIndex(nodes, _bm25(nodes, None), problems)
-    return CorpusIndex(nodes, _dense(nodes, Path(tempfile.mkdtemp()), model, vector_store), problems)
+        _write_index(place, mark, nodes, problems, *how)
+        return _read_index(place, mark, *how, reused=False)
+    return CorpusIndex(nodes, _search(nodes, None, *how), problems)

@@ -23,7 +23,7 @@ from fastcore.basics import patch
 
 from ..runs.ledger import LedgerRow
 from ..text.chat import render_prompt
-from ..text.markers import MARKERS, THINK_TAGS, Markers, neutralise, split_sections
+from ..text.markers import MARKERS, THINK_TAGS, Markers, neutralise, read_sections, split_sections
 from ..text.records import Certificate, Completion
 
 log = logging.getLogger(__name__)
@@ -289,7 +289,7 @@ def text_of(
 
 def _shown(config, response: str) -> str:
     "What the judge sees of a response."
-    text = split_sections(response, config.markers).answer if config.answer_only else response
+    text = read_sections(response, config.markers).answer if config.answer_only else response
     return neutralise(text, config.markers) if config.neutral else text
 
 
@@ -538,9 +538,10 @@ def __call__(
 ) -> list[list[Verdict]]:  # the same shape
     "Judge every response; an empty answer gets the lowest score without a vote."
     flat = [(j, r) for j, row in enumerate(responses) for r in row]
-    blank = [self.config.answer_only and not split_sections(r, self.config.markers).answer.strip() for _, r in flat]
+    blank = [self.config.answer_only and not read_sections(r, self.config.markers).answer.strip() for _, r in flat]
     references = [getattr(item, "answer", "") for item in items] if items is not None else [""] * len(prompts)
-    asked = [ask_judge(self.config, prompts[j], r, references[j]) for (j, r), b in zip(flat, blank) if not b]
+    questions = [getattr(item, "asked", p) for p, item in zip(prompts, items or prompts)]
+    asked = [ask_judge(self.config, questions[j], r, references[j]) for (j, r), b in zip(flat, blank) if not b]
     voted = iter(self.verdicts(asked))
     all_verdicts = iter([Verdict((self.config.low,), ("",), ("no answer",)) if b else next(voted) for b in blank])
     return [[next(all_verdicts) for _ in row] for row in responses]

@@ -97,9 +97,11 @@ class ClozeTeacher(RuleTeacher):
         index,  # CorpusIndex or passages
         split: str = "train",  # questions of these sections only
         wrong: bool = False,  # also make a wrong completion: another term with its evidence
+        ask: Callable = lambda item: item,  # item -> the item with the prompt that the trained model is given
         **options,  # of `tasks.cloze.cloze_items`
     ):
-        self.items = [i for i in cloze_items(getattr(index, "nodes", index), split=split, **options) if i.gold]
+        found = cloze_items(getattr(index, "nodes", index), split=split, **options)
+        self.items = [ask(i) for i in found if i.gold]
         if len(self.items) < 2:
             raise ValueError(
                 f"ClozeTeacher: {len(self.items)} cloze questions with evidence in the {split!r} sections; "

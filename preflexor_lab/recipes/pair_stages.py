@@ -38,6 +38,10 @@ class PairSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         "A round is a stage of its own."
         return [f"{self.label}.{r + 1}" for r in range(self.rounds)] if self.rounds > 1 else [self.label]
 
+    def needs(self, main=()):
+        "Texts to choose, from the teacher or by the grader."
+        return ("texts",) if self.chosen == "teacher" else ("grade",)
+
     @abstractmethod
     def loop_classes(self) -> tuple[type, type]:  # (arguments, loop)
         "Classes of its active loop, imported when they are needed."
@@ -108,6 +112,7 @@ class EXOSpec(DPOSpec):
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #nopair2
 _COMPARED = {
     "the answer to reject is right",
+    "the teacher's answer is wrong",
     "no right answer among the samples",
     "chosen and rejected are the same text",
 }
@@ -211,9 +216,9 @@ def run(self: PairStage, model, context: Context):
         return self.leave_as_is(self.merged(model), context, str(e), questions=self.questions, pairs=0)
     for line in loop.round_log(before + 1):
         self.log_line(line, context)
-    texts = [p.prompt + t for p in from_jsonl(self.pairs_file, Pair) for t in (p.chosen, p.rejected)]
-    trained = sum(count_tokens(context.tokenizer, texts)) * self.spec.epochs
-    self.report_counts(context, questions=self.questions, pairs=len(texts) // 2, trained_tokens=trained)
+    examples = [(p.prompt, t) for p in from_jsonl(self.pairs_file, Pair) for t in (p.chosen, p.rejected)]
+    trained = sum(count_tokens(context.tokenizer, examples)) * self.spec.epochs
+    self.report_counts(context, questions=self.questions, pairs=len(examples) // 2, trained_tokens=trained)
     model = self.merged(loop.model)
     del loop  # its optimizer and its reference
     self.evaluate(model, context, sampled=self.label == self.recipe.final_label)

@@ -16,6 +16,8 @@ from .sft_stages import completions_of
 from .stages import TrainedStage
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
+from ..tasks.latro_data import THINK_TEMPLATE, _split_template, short_answer
+from ..text.markers import neutralise
 from ..tools.registry import TRIALS
 from ..training.policy_gradient import PolicyConfig, PolicyTrainer
 
@@ -31,8 +33,11 @@ class PolicySpec(SamplingSpec, TrainingSpec):
         0, ge=0, description="how often validation items are answered during training; the best checkpoint is kept"
     )
     renamed: ClassVar[dict[str, str]] = {"beta": "kl_coef"}
-    needs_questions = True
     learns_from_samples = True
+
+    def needs(self, main=()):
+        "Questions, and a grader where checkpoints are chosen by it."
+        return ("questions", "grade") if self.evaluations else ("questions",)
 
     @model_validator(mode="after")
     def _one_schedule(self):
@@ -46,6 +51,10 @@ class RLOOSpec(PolicySpec):
 
     kind: Literal["rloo"] = "rloo"
     samples: int = Field(ge=2, description="answers per question, at least 2 candidates: set samples")
+
+    def needs(self, main=()):
+        "A grader to learn from."
+        return ("questions", "grade")
 
 # %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c011
 @register_stage(RLOOSpec)
@@ -85,7 +94,7 @@ class PolicyStage(TrainedStage):
 
     def trainer(self, model, context: Context):
         "RLOO with the strict grade as its score."
-        grade = self.task.teacher.grade
+        grade = self.task.grade
         args = self.policy_arguments(PolicyConfig, context)
         data = dict(train_dataset=self.train_rows(), eval_dataset=self.held_out())
 
@@ -115,6 +124,10 @@ class LaTROSpec(RLOOSpec):
     kind: Literal["latro"] = "latro"
     sft_weight: float = Field(1.0, ge=0, description="weight of the answer's own gradient; 0: the published default")
 
+    def needs(self, main=()):
+        "Answers whose likelihood is learned from, and a grader where checkpoints are chosen by it."
+        return ("answers", "grade") if self.evaluations else ("answers",)
+
 # %% ../../nbs/11_recipes/07_latro_rloo_rlsf.ipynb #c018
 @register_stage(LaTROSpec)
 class LaTROStage(PolicyStage):
@@ -122,12 +135,17 @@ class LaTROStage(PolicyStage):
 
     def rows(self, items: list) -> list[dict]:
         "Questions and answers alone."
-        return [dict(queries=i.prompt, responses=" " + i.answer, groundtruth=i.answer, item=i) for i in items]
+        _, space, behind = _split_template(self.task.template or THINK_TEMPLATE)
+        answers = [neutralise(short_answer(i.answer)) for i in items]
+        return [
+            dict(queries=i.prompt, responses=space + a + behind, groundtruth=a, item=i) for i, a in zip(items, answers)
+        ]
 
     def trainer(self, model, context: Context):
         "LaTRO's trainer."
-        grade = self.task.teacher.grade
-        args = self.policy_arguments(LaTROConfig, context, sft_weight=self.spec.sft_weight)
+        grade = self.task.grade
+        head, _, _ = _split_template(self.task.template or THINK_TEMPLATE)  # what ends a rationale
+        args = self.policy_arguments(LaTROConfig, context, sft_weight=self.spec.sft_weight, stop_seqs=[head])
         data = dict(eval_dataset=self.held_out(), grade=lambda row, text: grade(row["item"], text).passed)
         return LaTROTrainer(model, args, self.train_rows(), context.tokenizer, **data)
 

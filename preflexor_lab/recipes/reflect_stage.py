@@ -66,8 +66,8 @@ class ReflectStage(EvaluatedStage):
     def run(self, model, context: Context):
         "Reflect, resample, grade both; returns None, which keeps the model."
         spec, items = self.recipe.reflect, self.task.test.take(self.recipe.reflect.items)
-        engine, prompts = self.engine(model, context), [i.prompt for i in items]
         form, accept = self.task.reflection()
+        engine, prompts = self.engine(model, context), [i.prompt if form.single else i.asked for i in items]
         options = dict(form=form, max_new_tokens=spec.max_new_tokens, seed=self.seed)
         critic = self.critic(engine, context)
         traces = reflect(engine, prompts, critic, rounds=spec.rounds, accept=accept, **options)

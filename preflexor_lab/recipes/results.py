@@ -49,7 +49,7 @@ def _questions(recipe: Recipe, task, metrics: set[str]) -> Iterator[tuple]:
     controls = [(f"{final} minus {c}", (final, None), (c, None)) for c in ends]
     also = [m for m in task.also if m in metrics]
     yield from ((*pair, metric, None) for pair in versus + controls)
-    if recipe.task == "materials_lab" and recipe.eval.direct:
+    if "direct/accuracy" in metrics:
         yield f"{final}: thinking minus direct", (final, None), (final, None), "accuracy", "direct/accuracy"
     if recipe.reflect.rounds:
         first, last, again = (("reflect", s) for s in ("reflect.0", f"reflect.{recipe.reflect.rounds}", "resample"))
@@ -106,7 +106,7 @@ def examples_of(
     chosen = ranked[: n - 1] + ranked[-1:] if len(ranked) >= n else ranked
     out = []
     for i in chosen:
-        example = dict(question=items[i].prompt, answer=items[i].answer, before_label="base", after_label=final)
+        example = dict(question=items[i].asked, answer=items[i].answer, before_label="base", after_label=final)
         for side, answers in (("before", before), ("after", after)):
             text = answers[i]["responses"][0]
             example |= {side: text, f"{side}_certificate": task.test.grade(items[i], text)}
@@ -145,7 +145,7 @@ def certificates_of(
             yield label, text, Certificate(0.0, False, error=error) if error else task.test.grade(items[i], text)
 
     shared = [i for i in items if answers and all(i in found for found in answers.values())]
-    asked = [dict(question=items[i].prompt, graded=list(graded(i))) for i in shared]
+    asked = [dict(question=items[i].asked, graded=list(graded(i))) for i in shared]
     asked.sort(key=lambda e: -len({c.score for _, _, c in e["graded"]}))
     return [e for e in asked if any(c.spans for _, _, c in e["graded"])][:n]
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from ..models.loading import load_tokenizer
+from .checks import check_model
 from .reflect_stage import ReflectStage
 from .report import report
 from .results import certificates_of, comparisons, examples_of, masks_of, reflections_of
 from .schema import Recipe
-from .sources import SOURCES
 from .stages import BaseStage, EvaluatedStage
+from .task_sources import source_class
 from ..runs.folder import RunFolder
 from ..runs.spec import StagePlan, build_stages
 from ..runs.stages import Context, Progress, run_stages
@@ -94,8 +95,9 @@ def run_recipe(
     _check_trackers(recipe)
     torch.set_num_threads(recipe.threads)
     with RunFolder(run_dir, recipe.model_dump()) as folder:
-        task = SOURCES[recipe.task](recipe, folder)
+        task = source_class(recipe.task)(recipe, folder)
         task.prepare()
+        check_model(recipe, task)
         stages = {seed: stages_of(recipe, task, seed) for seed in recipe.seeds}
         progress = Progress({s.name: s.weight for of_seed in stages.values() for s in of_seed}, show)
         try:

@@ -35,7 +35,10 @@ class EFTSpec(SamplingSpec, CompletionSpec, TrainingSpec):
     judgements: int = Field(
         1000, ge=2, description="examples of judging, balanced over scores; as many own answers are trained beside them"
     )
-    needs_questions = True
+
+    def needs(self, main=()):
+        "A grade for every answer that is judged."
+        return ("grade",)
 
 # %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c008
 def _text(tokenizer, prompt) -> str:
@@ -53,13 +56,13 @@ class EFTStage(ConfigStage):
         "Judgements and own answers, as many of one as of the other."
         s, seed = self.spec, stage_seed(self.seed, self.label)
         items = self.task.items(self.questions, seed)
-        prompts = [i.prompt for i in items]
+        prompts, asked = [i.prompt for i in items], [i.asked for i in items]
         sampling = dict(n=s.samples, temperature=s.temperature, max_new_tokens=s.max_new_tokens, seed=seed)
         found = engine.generate(prompts, **sampling)
         complete = [[c.text for c in row if c.finish_reason == "stop" and c.text.strip()] for row in found]
         answers = [list(dict.fromkeys(row)) for row in complete]
         scores, reasons = self.task.graded(items, answers)
-        judged = eft_examples(prompts, answers, scores, reasons, work.prompts["default"], s.judgements, seed=seed)
+        judged = eft_examples(asked, answers, scores, reasons, work.prompts["default"], s.judgements, seed=seed)
         own = [dict(prompt=i.prompt, completion=row[0]) for i, row in zip(items, answers) if row][: len(judged)]
         kept = {f"judgements with score {k}": n for k, n in judged.report["kept"].items()}
         work.count(judgements=len(judged), own_answers=len(own), **kept)
@@ -89,9 +92,12 @@ class SelfRewardSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         "max_min", description="which candidates make a pair"
     )
     strategy_value: float | None = Field(None, description="threshold's bar, top_bottom's k or length_controlled's rho")
-    needs_questions = True
     learns_from_samples = True
     trains_on_pairs = True
+
+    def needs(self, main=()):
+        "Questions, and a grader where it is the judge."
+        return ("questions", "grade") if self.judge == "exact" else ("questions",)
 
     @model_validator(mode="after")
     def _nothing_ignored(self):
@@ -125,7 +131,7 @@ class SelfRewardStage(ConfigStage):
         "Candidates, pairs and loss, whoever votes."
         s, items = self.spec, self.task.items(self.questions, seed)
         return self.options() | dict(
-            prompt_dataset=[dict(prompt=i.prompt, answer=i.answer, item=i) for i in items],
+            prompt_dataset=[dict(prompt=i.prompt, answer=i.answer, asked=i.asked, item=i) for i in items],
             num_generated_preference_pairs=self.questions,
             passes=1,
             num_candidate_responses=s.samples,
@@ -140,7 +146,7 @@ class SelfRewardStage(ConfigStage):
 
     def config(self, work: Workspace, engine):
         "The round's config, with the judge that the spec names."
-        seed, grade, j = stage_seed(self.seed, self.label), self.task.teacher.grade, self.recipe.judge
+        seed, grade, j = stage_seed(self.seed, self.label), self.task.grade, self.recipe.judge
         common = self.pair_options(seed)
         if self.spec.judge == "exact":
             exact = FunctionJudge(lambda p, r, row: grade(row.item, r), item=True)
@@ -164,9 +170,12 @@ class SPINSpec(CompletionSpec, TrainingSpec):
     temperature: float = Field(1.0, ge=0, description="of the opponent's answers; 0: greedy")
     max_new_tokens: int = Field(192, ge=1, description="tokens of an opponent's answer")
     renamed: ClassVar[dict[str, str]] = {"beta": "spin_lambda"}
-    needs_questions = True
     learns_from_samples = True
     trains_on_pairs = True
+
+    def needs(self, main=()):
+        "Texts to play against."
+        return ("texts",)
 
 # %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c021
 @register_stage(SPINSpec)

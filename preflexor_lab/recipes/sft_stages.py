@@ -16,7 +16,7 @@ from ..methods.self_reward import Workspace
 from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, tracker_folder
 from ..runs.spec import OptimizerSpec, SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
-from ..text.markers import split_sections
+from ..text.markers import read_sections
 from ..text.records import Pair, to_jsonl
 from ..training.sft import SFTConfig, SFTTrainer, rejection_sample
 
@@ -52,8 +52,9 @@ class ConfigStage(TrainedStage):
 
     def record(self, work: Workspace, context: Context):
         "Write what was trained on, and count its tokens as the controls do."
-        texts = [r["prompt"] + r[k] for r in work.trained for k in ("chosen", "rejected", "completion") if k in r]
-        trained = sum(count_tokens(context.tokenizer, texts)) * self.spec.epochs
+        sides = ("chosen", "rejected", "completion")
+        examples = [(r["prompt"], r[k]) for r in work.trained for k in sides if k in r]
+        trained = sum(count_tokens(context.tokenizer, examples)) * self.spec.epochs
         self.report_counts(context, questions=self.questions, trained_tokens=trained)
         pairs = [Pair(r["prompt"], r["chosen"], r["rejected"]) for r in work.trained if "chosen" in r]
         to_jsonl(pairs, self.pairs_file)
@@ -66,7 +67,7 @@ def completions_of(
     "The teacher's completions, or their answers alone."
     if thinking:
         return [dict(prompt=d.prompt, completion=d.chosen) for d in drafts]
-    return [dict(prompt=d.prompt, completion=" " + split_sections(d.chosen).answer.strip()) for d in drafts]
+    return [dict(prompt=d.prompt, completion=" " + read_sections(d.chosen).answer.strip()) for d in drafts]
 
 # %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c012
 class SFTSpec(CompletionSpec, TrainingSpec):
@@ -75,7 +76,10 @@ class SFTSpec(CompletionSpec, TrainingSpec):
     kind: Literal["sft"] = "sft"
     questions: int = Field(400, ge=1, description="demonstrations, one per question")
     thinking: bool = Field(True, description="false: train on answers alone, without thinking")
-    needs_questions = True
+
+    def needs(self, main=()):
+        "Texts to learn from."
+        return ("texts",)
 
 # %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c015
 @register_stage(SFTSpec, lists=("stages",))
@@ -136,9 +140,9 @@ class ControlStage(TrainedStage):
         if not kept:
             reason = "no example was kept" if budget else "the main stages were trained on nothing"
             return self.leave_as_is(model, context, reason)
-        sizes = count_tokens(tokenizer, [e["prompt"] + e["completion"] for e in kept])
+        sizes = count_tokens(tokenizer, [(e["prompt"], e["completion"]) for e in kept])
         data = fill_budget(list(kept), sizes, budget, seed)
-        trained = sum(count_tokens(tokenizer, [e["prompt"] + e["completion"] for e in data]))
+        trained = sum(count_tokens(tokenizer, [(e["prompt"], e["completion"]) for e in data]))
         self.report_counts(context, trained_tokens=trained)
         args = self.arguments(SFTConfig, context, max_length=self.spec.max_length)
         common = dict(train_dataset=data, processing_class=tokenizer, policy=self.spec.policy())
@@ -152,6 +156,10 @@ class SFTControlSpec(CompletionSpec, OptimizerSpec):
 
     kind: Literal["sft"] = "sft"
     thinking: bool = Field(True, description="false: train on answers alone, without thinking")
+
+    def needs(self, main=()):
+        "The teacher's texts, where a main stage has no pairs whose chosen texts can be taken."
+        return () if all(m.trains_on_pairs for m in main) else ("texts",)
 
 # %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c029
 @register_stage(SFTControlSpec, lists=("controls",))
@@ -167,7 +175,10 @@ class RFTSpec(SamplingSpec, CompletionSpec, OptimizerSpec):
     "Control: rejection-sampling fine-tuning, SFT on own answers that the grader passed, at the main stages' tokens."
 
     kind: Literal["rft"] = "rft"
-    needs_questions = True
+
+    def needs(self, main=()):
+        "A grader that passes answers."
+        return ("grade",)
 
 # %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c035
 @register_stage(RFTSpec, lists=("controls",))
@@ -179,6 +190,6 @@ class RFTControl(ControlStage):
         spec, task = self.spec, self.task
         items = [i for s in self.main for i in task.items(s.questions, stage_seed(self.seed, s.label))]
         sampling = (spec.samples, spec.max_new_tokens, spec.temperature, seed)
-        kept = rejection_sample(self.engine(model, context), items, task.teacher.grade, *sampling)
+        kept = rejection_sample(self.engine(model, context), items, task.grade, *sampling)
         self.report_counts(context, questions=len(items), sampled_tokens=kept.report["tokens"], kept=len(kept))
         return kept

@@ -7,25 +7,28 @@ __all__ = ['SOURCES']
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c002
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from fastcore.basics import patch
 
 from ..corpus.index import build_index
-from ..data.drafts import excerpts_from
+from ..data.drafts import Excerpt, excerpts_from
 from ..data.eft import judge_quality
 from ..data.judges import JUDGE_PROMPT, ModelJudge, RewardConfig
 from ..data.pairs import build_pairs
 from ..data.tasks import load_task
-from ..data.teachers import ClozeTeacher, LLMTeacher, OracleTeacher
+from ..data.teachers import CATEGORIES, ClozeTeacher, LLMTeacher, OracleTeacher
 from ..methods.reflect import ChatFormat, CompletionFormat, ScoreAccepts
 from ..nano.measurement import TEST_HOPS
-from .engines import teacher_engine
+from .engines import open_tokenizer, teacher_engine
 from .preference import preference_result, score_pairs
 from ..runs.folder import RunFolder
 from ..tasks.cloze import section_split, sections_of
 from ..tasks.evaluation import EvalResult
 from ..tasks.evaluation import evaluate as evaluate_items
+from ..tasks.graders import Item, Task
+from ..tasks.latro_data import query_text
 from ..tasks.materials_lab import DIRECT, JUDGE, critique, documents, parse_critique, reflect_prompt
 from ..tasks.scored_answers import length_balanced, preference_pairs
 from ..text.files import write_atomic
@@ -41,6 +44,8 @@ class QuestionSource:
     headline = "accuracy"  # metric whose gains open the report
     also: tuple[str, ...] = ()  # further metrics whose gains are reported
     train_split: str | None = None  # sections that questions are asked about; None: all
+    template: str | None = None  # with {answer}: how an answer follows a rationale; None: behind the end of thinking
+    categories: tuple[str, ...] = CATEGORIES  # sections of a teacher's thinking
     has_questions = True
 
     def __init__(
@@ -48,7 +53,37 @@ class QuestionSource:
         recipe,  # fully resolved
         folder: RunFolder,  # of the run
     ):
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.tokenizer = recipe, folder, None
+        if recipe is not None and recipe.model != "new":
+            self.tokenizer = open_tokenizer(recipe.model, recipe.trust_remote_code)
+
+    @classmethod
+    def offers(cls, recipe) -> set[str]:
+        "What stages may need of it; nobody can grade the questions that a language model asks."
+        return {"questions", "answers", "texts"} | (set() if recipe.teacher.is_model else {"grade"})
+
+    @property
+    def chats(self) -> bool:
+        "Whether the model is asked in a chat template."
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def in_template(self, text: str) -> str:
+        "A prompt as the model reads it."
+        return query_text(text.strip(), self.tokenizer) if self.chats else text
+
+    def ask(self, item: Item) -> Item:
+        "The item with the prompt that the model reads, and the words without a template beside it."
+        if not self.chats:
+            return item
+        return replace(item, prompt=self.in_template(item.prompt), meta=item.meta | {"asked": item.prompt.strip()})
+
+    def asked(self, task: Task) -> Task:
+        "A task whose items are asked so."
+        return Task(task.name, map(self.ask, task), task.grader, task.extract, task.markers)
+
+    def grade(self, item, response: str):  # Certificate
+        "The grade of an answer to a question of the teacher's."
+        return self.teacher.grade(item, response)
 
     def make_teacher(self):
         "A language model where the recipe has an address for one, else the task's own teacher."
@@ -59,14 +94,22 @@ class QuestionSource:
             return self.own_teacher(wrong)
         engine = teacher_engine(self.recipe, self.folder.ledger)
         local = getattr(engine.engine, "tokenizer", None)
-        options = dict(categories=tuple(t.categories), reflection=t.reflection, max_new_tokens=t.max_new_tokens)
+        options = dict(categories=tuple(t.categories or self.categories), wrong=wrong, reflection=t.reflection)
         options["chat"] = local is None or bool(local.chat_template)  # a base model continues plain text
-        return LLMTeacher(engine, self.index, wrong=wrong, **options)
+        return self.model_teacher(engine, max_new_tokens=t.max_new_tokens, **options)
+
+    def model_teacher(self, engine, **options) -> LLMTeacher:
+        "A language model that asks about the index."
+        form, k = (lambda q: self.in_template(q + "\n")), self.recipe.retrieval.k
+        return LLMTeacher(engine, self.index, format_prompt=form, enrich=k, **options)
+
+    def excerpts(self, n: int, seed: int) -> list[Excerpt]:
+        "What the teacher reads under a seed."
+        return excerpts_from(self.index, n, k=1, seed=seed, split=self.train_split)
 
     def drafts(self, n: int, seed: int) -> list:
         "The teacher's questions and completions under a seed, each question once."
-        excerpts = excerpts_from(self.index, n, k=1, seed=seed, split=self.train_split)
-        drafts = self.teacher.make(excerpts, 1, seed, ledger=self.folder.ledger)
+        drafts = self.teacher.make(self.excerpts(n, seed), 1, seed, ledger=self.folder.ledger)
         return list({d.prompt: d for d in drafts if not d.error}.values())
 
     def items(self, n: int, seed: int) -> list:
@@ -76,6 +119,21 @@ class QuestionSource:
     def tool(self, name: str | None = None):  # (prompt, response, item) → Certificate
         "A symbolic tool by its name in the registry; None: the task's own checker."
         return open_tool(name) if name else self.own_tool()
+
+    def judge_config(self) -> RewardConfig:
+        "The additive prompt unless the recipe has another; in chat messages where the model has a template."
+        j = self.recipe.judge
+        return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
+
+    def graded(self, items: list, responses: list[list[str]]) -> tuple[list, list]:
+        "Best vote for a right answer, worst for a wrong one, None where grading failed; with the grader's reason."
+        certs, config = [[self.grade(i, r) for r in row] for i, row in zip(items, responses)], self.judge_config()
+        scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
+        return scores, [[c.reason or "The answer is right." for c in row] for row in certs]
+
+    def reflection(self):
+        "How it reflects: (chat prompts, or one plain text without a chat template; nothing ends it early)."
+        return ChatFormat() if self.chats else CompletionFormat(), lambda critique: False
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c008
 LAB_JUDGE = "{{ prompt }}{{ response }}" + JUDGE  # what the lab's models are asked
@@ -98,7 +156,7 @@ class LabSource(QuestionSource):
             corpus.mkdir(exist_ok=True)
             for i, page in enumerate(documents(self.recipe.pages, seed=0, hops=self.hops)):
                 write_atomic(corpus / f"page_{i:04d}.md", page)
-        self.index = build_index(corpus, persist_dir=self.folder.path / "index")
+        self.index = build_index(corpus, persist_dir=self.folder.path / "index", **self.recipe.retrieval.options())
         self.teacher = self.make_teacher()
         self.test = load_task("materials_lab", split=e.split, n=e.items, hops=self.hops)
 
@@ -146,14 +204,12 @@ def pairs(
 ) -> tuple[list[Pair], dict]:  # pairs, and what became of the other questions
     "Preference pairs made with the model of this moment."
     return build_pairs(
-        self.index,
+        self.excerpts(n, seed),
         self.teacher,
         engine,
         n=n,
         seed=seed,
-        k=1,
-        split=self.train_split,
-        only_include_wrong_answers=not self.recipe.teacher.is_model,  # a language model's questions have no exact grade
+        only_include_wrong_answers="grade" in self.offers(self.recipe),
         chosen_from="student" if spec.chosen == "own" else "teacher",
         rejected_from=spec.rejected,
         ledger=self.folder.ledger,
@@ -175,7 +231,7 @@ def evaluate_judge(
     j, responses = self.recipe.judge, [list(dict.fromkeys(row)) for row in responses]
     options = dict(temperature=j.temperature, top_p=j.top_p, max_new_tokens=j.max_new_tokens)
     judge = ModelJudge(engine, self.judge_config(), votes=3, **options)
-    verdicts = judge([i.prompt for i in items], responses, items)
+    verdicts = judge([i.prompt for i in items], responses, items)  # it reads what was asked, without a template
     right = [[float(self.test.grade(i, r).passed) for r in row] for i, row in zip(items, responses)]
     ids = [i.id for i in items]
     quality = judge_quality(verdicts, self.graded(items, responses)[0], ids, label)
@@ -220,20 +276,20 @@ class CorpusSource(QuestionSource):
         e, corpus = self.recipe.eval, self.recipe.corpus
         if not Path(corpus).is_dir():
             raise ValueError(f"corpus={corpus} is no folder: give one that holds md, txt, html, pdf or jsonl files")
-        self.index = build_index(corpus, persist_dir=self.folder.path / "index")
+        self.index = build_index(corpus, persist_dir=self.folder.path / "index", **self.recipe.retrieval.options())
         self.teacher = self.make_teacher()
-        self.test = load_task("cloze", path=self.index, split=e.split, n=e.items)
-        teacher = ClozeTeacher(self.index, split=e.split, wrong=True)
+        self.test = self.asked(load_task("cloze", path=self.index, split=e.split, n=e.items))
+        teacher = ClozeTeacher(self.index, split=e.split, wrong=True, ask=self.ask)
         options = dict(split=e.split, rejected_from="teacher", only_include_wrong_answers=False)
         self.held_out, _ = build_pairs(self.index, teacher, n=2 * e.items, seed=0, k=1, **options)
 
     def validation(self, n: int = 100) -> list:
         "Cloze questions on validation sections."
-        return list(load_task("cloze", path=self.index, split="valid", n=n))
+        return list(self.asked(load_task("cloze", path=self.index, split="valid", n=n)))
 
     def own_teacher(self, wrong: bool):
         "Cloze questions on training sections."
-        return ClozeTeacher(self.index, wrong=wrong)
+        return ClozeTeacher(self.index, wrong=wrong, ask=self.ask)
 
     def own_tool(self):
         "The answer section, right or wrong."
@@ -244,17 +300,6 @@ class CorpusSource(QuestionSource):
         sections = [section for section, _ in sections_of(self.index.nodes)]
         return [n.text for n, section in zip(self.index.nodes, sections) if section_split(section) == "train"]
 
-    def judge_config(self) -> RewardConfig:
-        "The additive prompt unless the recipe has another."
-        return RewardConfig(self.recipe.judge.prompt or JUDGE_PROMPT, self.recipe.judge.pattern)
-
-    def graded(self, items: list, responses: list[list[str]]) -> tuple[list, list]:
-        "Best vote for a right answer, worst for a wrong one, None where grading failed; with the grader's reason."
-        certs = [[self.teacher.grade(i, r) for r in row] for i, row in zip(items, responses)]
-        config = self.judge_config()
-        scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
-        return scores, [[c.reason or "The answer is right." for c in row] for row in certs]
-
     def evaluate(self, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
         "Cloze accuracy on held-out documents, and preference accuracy on held-out pairs."
         e = self.recipe.eval
@@ -263,13 +308,9 @@ class CorpusSource(QuestionSource):
         scores = score_pairs(model, tokenizer, self.held_out, e.max_length, self.recipe.batch_size)
         return result + preference_result(self.held_out, scores, label)
 
-    def reflection(self):
-        "Chat prompts; every round is used."
-        return ChatFormat(), lambda critique: False
-
 # %% ../../nbs/11_recipes/02_sources.ipynb #c037
 class PairsSource:
-    "Preference pairs from scored answers; nothing is generated."
+    "Preference pairs from a file, a folder or a hub; nothing is generated."
 
     headline = "preference_accuracy"
     also = ("balanced/preference_accuracy",)
@@ -280,25 +321,45 @@ class PairsSource:
         recipe,  # fully resolved
         folder: RunFolder,  # of the run
     ):
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.tokenizer = recipe, folder, None
+        if recipe.model != "new":
+            self.tokenizer = open_tokenizer(recipe.model, recipe.trust_remote_code)
 
-    def _split(self, split: str) -> tuple[list[Pair], dict]:
+    @classmethod
+    def offers(cls, recipe) -> set[str]:
+        "Pairs, and their chosen texts."
+        return {"pairs", "texts"}
+
+    def read(self, split: str) -> tuple[list[Pair], dict]:
         "Pairs of one split, by question, and what was left out."
-        return preference_pairs(self.recipe.data, margin=self.recipe.margin, split=split, test=0.3, valid=0.15)
+        from preflexor_lab.tasks.preferences import read_pairs
+
+        return read_pairs(self.recipe.data, split=split)
+
+    def judge_config(self) -> RewardConfig:
+        "Nobody judges here; stages that never do may still ask."
+        return RewardConfig(self.recipe.judge.prompt or JUDGE_PROMPT, self.recipe.judge.pattern)
 
     def prepare(self):
-        "Read the answers and fix the held-out pairs."
-        data = self.recipe.data
-        if not Path(data).exists():
-            columns = "question, raw_output and overall_score"
-            raise ValueError(f"data={data} does not exist: give a JSONL file, or a folder of them, with {columns}")
-        self.train, self.report = self._split("train")
-        self.test, _ = self._split(self.recipe.eval.split)
+        "Read the pairs and fix the held-out ones."
+        self.train, self.report = self.read("train")
+        chats = any(not isinstance(p.prompt, str) for p in self.train)
+        if chats and not getattr(self.tokenizer, "chat_template", None):
+            raise ValueError(
+                f"data={self.recipe.data} holds chat messages, and the tokenizer of model={self.recipe.model} has no"
+                " chat template: name a model that has one, or give prompts as text"
+            )
+        self.test, _ = self.read(self.recipe.eval.split)
         self.balanced = length_balanced(self.test)
 
     def base_texts(self) -> list[str]:
         "Every answer to a training question, once."
         return list(dict.fromkeys(p.prompt + t for p in self.train for t in (p.chosen, p.rejected)))
+
+    def drafts(self, n: int, seed: int) -> list[Pair]:
+        "Prompts with their chosen texts, each prompt once, drawn by the seed."
+        unique = list({str(p.prompt): p for p in self.train}.values())
+        return random.Random(seed).sample(unique, min(n, len(unique)))
 
     def pairs(self, spec, engine, n: int, seed: int) -> tuple[list[Pair], dict]:
         "At most `n` training pairs, drawn by the seed."
@@ -313,5 +374,17 @@ class PairsSource:
             return result
         return result + preference_result(self.balanced, scores, label, prefix="balanced/")
 
+
+class ScoredSource(PairsSource):
+    "Pairs of scored answers to the same question."
+
+    def read(self, split: str) -> tuple[list[Pair], dict]:
+        "Pairs of one split, by question, and what was left out."
+        data = self.recipe.data
+        if not Path(data).exists():
+            columns = "question, raw_output and overall_score"
+            raise ValueError(f"data={data} does not exist: give a JSONL file, or a folder of them, with {columns}")
+        return preference_pairs(data, margin=self.recipe.margin, split=split, test=0.3, valid=0.15)
+
 # %% ../../nbs/11_recipes/02_sources.ipynb #c041
-SOURCES = {"materials_lab": LabSource, "corpus": CorpusSource, "pairs": PairsSource}
+SOURCES = {"materials_lab": LabSource, "corpus": CorpusSource, "pairs": PairsSource, "scored": ScoredSource}

@@ -26,9 +26,9 @@ from ..runs.ledger import CachedEngine
 from ..runs.spec import OptimizerSpec, Spec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..tasks.evaluation import EvalResult
-from ..text.chat import marker_ids
+from ..text.chat import marker_ids, render
 from ..text.files import write_atomic
-from ..text.markers import register_markers, split_sections
+from ..text.markers import read_sections, register_markers
 from ..text.masks import MaskPolicy
 from ..text.records import Pair, from_jsonl
 from ..training.callbacks import fit, make_arguments
@@ -88,8 +88,12 @@ def stage_options(
     )
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c016
-def count_tokens(tokenizer, texts: list[str]) -> list[int]:  # tokens of each
-    "Tokens of each text."
+def count_tokens(
+    tokenizer,
+    examples: list[tuple],  # (prompt, completion), the prompt as text or chat messages
+) -> list[int]:  # tokens of each
+    "Tokens of each example, prompt and completion together."
+    texts = ["".join(render(tokenizer, prompt, completion)) for prompt, completion in examples]
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c020
@@ -208,7 +212,7 @@ class TrainedStage(EvaluatedStage):
     def demonstrations(self, thinking: bool = True) -> list[dict]:
         "The chosen texts, for a control that is trained on them alone; without their thinking when asked."
         texts = [(p.prompt, p.chosen) for p in from_jsonl(self.pairs_file, Pair)]
-        return [dict(prompt=p, completion=c if thinking else split_sections(c).answer) for p, c in texts]
+        return [dict(prompt=p, completion=c if thinking else read_sections(c).answer) for p, c in texts]
 
     def first_model(self, model):
         "The weights that this stage starts from."

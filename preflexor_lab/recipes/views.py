@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from ..text.display import escape_html, printable
-from ..text.markers import MARKERS, Markers, split_sections
+from ..text.markers import Markers, read_sections
 from ..text.records import Certificate, Trace
 from ..tools.certificates import heat_html
 
@@ -63,10 +63,10 @@ def notes_html(notes: Sequence[str]) -> str:
 # %% ../../nbs/11_recipes/10_views.ipynb #c013
 def show_sections(
     text: str,  # a completion, markers included
-    markers: Markers | Mapping = MARKERS,  # how its sections are marked
+    markers: Markers | Mapping | None = None,  # how its sections are marked, besides ours and `<think>`
 ) -> View:
     "Thinking, reflection, answer and other sections in boxes; raises ValueError when `text` is not a string."
-    s = split_sections(text, markers)
+    s = read_sections(text, markers)
     outside = ("extra", "outside", s.extra.get("outside", ""))
     parts = [outside, ("thinking", "thinking", s.thinking), ("reflection", "reflection", s.reflection)]
     named = [(k, v) for k, v in s.extra.items() if k != "outside"]
@@ -130,7 +130,7 @@ def side_html(
         raise ValueError(f"an example's sides are texts or traces, got {type(content).__name__}")
     if cert is None:
         return f"{title}{show_sections(content).body}"
-    return f"{title}{_graded(content, cert)}{notes_html(split_sections(content).notes)}"
+    return f"{title}{_graded(content, cert)}{notes_html(read_sections(content).notes)}"
 
 
 def show_example(

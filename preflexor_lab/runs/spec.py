@@ -7,6 +7,7 @@ __all__ = ['Listed', 'Ints', 'Words', 'StageSpec']
 
 # %% ../../nbs/04_runs/03_stage_specs.ipynb #c002
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Union, get_args
 
@@ -42,8 +43,7 @@ class StageSpec(Spec):
     )
     renamed: ClassVar[dict[str, str]] = {}  # earlier key → key that replaces it
     makes_model: ClassVar[bool] = False  # makes the model that everything else starts from
-    needs_questions: ClassVar[bool] = False  # cannot run on data that hold pairs alone
-    question_keys: ClassVar[tuple[str, ...]] = ()  # keys that mean nothing on such data
+    question_keys: ClassVar[tuple[str, ...]] = ()  # keys that mean nothing where pairs are given
     learns_from_samples: ClassVar[bool] = False  # trains on its own samples: evaluated by samples too
     trains_on_pairs: ClassVar[bool] = False  # chosen and rejected texts are kept in the run folder
 
@@ -56,6 +56,13 @@ class StageSpec(Spec):
     def labels(self) -> list[str]:
         "One label per round; most kinds have one round."
         return [self.label]
+
+    def needs(
+        self,
+        main: Sequence["StageSpec"] = (),  # main stages of the recipe, for a control
+    ) -> tuple[str, ...]:  # of texts, grade, answers and questions
+        "What the task must have for it."
+        return ()
 
     def changed(self, *keys: str) -> list[str]:
         "Those of `keys` that differ from their default."

@@ -59,6 +59,11 @@ class Item:
         if self.split not in SPLITS:
             raise ValueError(f"Item {self.id!r}: split must be one of {', '.join(SPLITS)}, got {self.split!r}")
 
+    @property
+    def asked(self) -> str:
+        "What is asked, for a judge or a critic: the prompt without the chat template around it."
+        return self.meta.get("asked", self.prompt)
+
 # %% ../../nbs/05_tasks/01_graders.ipynb #c013
 @runtime_checkable
 class GradableTask(Protocol):

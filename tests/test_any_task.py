@@ -1,0 +1,194 @@
+"""Every task of a recipe with the kinds of stages that make sense on it, on a few questions, to the report.
+
+What does not make sense is refused by name, before anything is loaded (`tests/test_bad_input.py` and notebook 09).
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from preflexor_lab.models.loading import nano_path, save_model
+from preflexor_lab.recipes.one_stage import training_recipe
+from preflexor_lab.recipes.run import run_recipe
+from preflexor_lab.recipes.schema import Recipe, load_recipe
+from preflexor_lab.runs.ledger import Ledger
+
+torch.set_num_threads(1)
+SUMS = [
+    dict(question=f"What is {a} plus {b}?", answer=f"{a} + {b} = <<{a}+{b}={a + b}>>{a + b}\n#### {a + b}")
+    for a in range(2, 10)
+    for b in range(2, 10)
+]
+CHOICES = [
+    dict(question=f"Which is {a}?", choices=dict(text=[str(a), str(a + 1)], label=["A", "B"]), answerKey="A")
+    for a in range(60)
+]
+PAIRS = [dict(prompt=f"{a} plus 1? ", chosen=f"It is {a + 1}.", rejected="No idea.") for a in range(60)]
+SCORED = [
+    dict(question=f"Why {a}?", raw_output=f"Because {text} {a}.", overall_score=score)
+    for a in range(40)
+    for text, score in (("of", 9.0), ("not", 2.0))
+]
+REVIEWS = [dict(text=f"The film of {a} was a long one, and everybody stayed to the end.") for a in range(60)]
+ROWS = dict(gsm8k=SUMS, arc=CHOICES, jsonl=SUMS, pairs=PAIRS, scored=SCORED, sentiment=REVIEWS)
+CHAT = [
+    dict(
+        prompt=[dict(role="system", content="Be brief."), dict(role="user", content=f"{a} plus 1?")],
+        chosen=[dict(role="assistant", content=f"It is {a + 1}.")],
+        rejected=[dict(role="assistant", content="No idea.")],
+    )
+    for a in range(60)
+]
+SMALL = dict(eval=dict(items=4, max_new_tokens=8, direct=False), batch_size=8, threads=1)
+CASES = [
+    ("gsm8k", dict(kind="sft")),
+    ("gsm8k", dict(kind="orpo")),
+    ("gsm8k", dict(kind="latro", samples=2)),
+    ("gsm8k", dict(kind="rlsf", tool="arithmetic")),
+    ("arc", dict(kind="rloo", samples=2)),
+    ("arc", dict(kind="latro", samples=2)),
+    ("jsonl", dict(kind="spin")),
+    ("countdown", dict(kind="rlsf")),
+    ("countdown", dict(kind="dpo", rejected="teacher")),
+    ("sentiment", dict(kind="rlsf")),
+    ("sentiment", dict(kind="self_reward", samples=2, judge="exact")),
+    ("pairs", dict(kind="exo")),
+    ("pairs", dict(kind="sft")),
+    ("scored", dict(kind="orpo")),
+    ("reasoning_gym:leg_counting", dict(kind="rloo", samples=2)),
+]
+
+
+def written(folder, name, rows):
+    "Rows as a JSONL file."
+    path = folder / f"{name}.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in rows))
+    return str(path)
+
+
+def summary(folder):
+    "Metric → value of each stage."
+    rows = json.loads((Path(folder) / "summary.json").read_text())
+    return {(r["stage"], r["metric"]): r["value"] for r in rows}
+
+
+def weights(folder):
+    "A model's tensors."
+    from safetensors.torch import load_file
+
+    return load_file(next(Path(folder).glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("task, stage", CASES, ids=[f"{t}-{s['kind']}" for t, s in CASES])
+def test_a_task_and_a_method(task, stage, tmp_path):
+    if task.startswith("reasoning_gym"):
+        pytest.importorskip("reasoning_gym", reason="the extra preflexor_lab[tasks] is not installed")
+    if task == "sentiment":
+        pytest.importorskip("vaderSentiment", reason="the extra preflexor_lab[tools] is not installed")
+    data = dict(data=written(tmp_path, task, ROWS[task])) if task in ROWS else {}
+    sampling = {} if stage["kind"] in ("sft",) or task in ("pairs", "scored") else dict(max_new_tokens=8)
+    spec = dict(questions=6, batch_size=2, learning_rate=1e-3) | sampling | stage
+    recipe = Recipe(task=task, model="novice", **data, **SMALL, stages=[spec])
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    found, label = summary(folder), recipe.final_label
+    metric = (
+        "preference_accuracy" if task in ("pairs", "scored") else "sentiment" if task == "sentiment" else "accuracy"
+    )
+    assert 0 <= found["base", metric] <= 1 and 0 <= found[label, metric] <= 1
+    assert (folder / "report.html").stat().st_size > 10_000
+    before, after = weights(nano_path("novice")), weights(folder / "model")
+    assert any(not torch.equal(before[k].float(), after[k].float()) for k in before if k in after)
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory):
+    "A tiny model with random weights, one token per byte, and a chat template."
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<p>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<u>", "<a>", "<s>"]})
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}<e>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=272, max_position_embeddings=1024, eos_token_id=256, pad_token_id=257, **sizes)
+    folder = tmp_path_factory.mktemp("chat")
+    save_model(LlamaForCausalLM(config), tokenizer, folder)
+    return str(folder)
+
+
+def prompts_of(folder, kind="completion"):
+    "Prompts of a run's ledger rows."
+    with Ledger(Path(folder) / "ledger.sqlite") as ledger:
+        return [r["prompt"] for r in ledger.rows(kind)]
+
+
+def test_a_chat_model_is_asked_in_its_template(chat_model, tmp_path):
+    "In training as in evaluation, and as `preflexor ask` asks later; the answer ends the turn."
+    recipe = Recipe(
+        task="gsm8k",
+        data=written(tmp_path, "sums", SUMS),
+        model=chat_model,
+        **SMALL,
+        stages=[dict(kind="orpo", questions=6, batch_size=2, max_new_tokens=8)],
+    )
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    asked = [*prompts_of(folder), *prompts_of(folder, "rejected")]
+    assert len(asked) == 4 + 6 + 4
+    for text in asked:
+        assert text.startswith("<u>What is ") and text.endswith('"The answer is" and the answer.<e><a>')
+    pair = json.loads((folder / "data" / "s0.orpo.jsonl").read_text().splitlines()[0])
+    assert pair["prompt"] in asked
+    assert pair["chosen"].startswith("<|thinking|>\n") and "<|/thinking|>\nThe answer is" in pair["chosen"]
+
+
+def test_pairs_of_chat_messages(chat_model, tmp_path):
+    data = written(tmp_path, "chat", CHAT)
+    stages = [dict(kind="dpo", questions=6, batch_size=2)]
+    folder = run_recipe(Recipe(task="pairs", data=data, model=chat_model, **SMALL, stages=stages), tmp_path / "run")
+    assert ("dpo", "preference_accuracy") in summary(folder)
+    with pytest.raises(ValueError, match="no\nchat template|no chat template"):
+        run_recipe(Recipe(task="pairs", data=data, model="novice", **SMALL, stages=stages), tmp_path / "none")
+
+
+def test_a_base_model_reflects_in_plain_text(tmp_path):
+    "Without a chat template one completion holds critique and correction."
+    options = dict(model="novice", reflect=dict(rounds=1, items=2, max_new_tokens=8))
+    recipe = Recipe(task="gsm8k", data=written(tmp_path, "sums", SUMS), **options, **SMALL)
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    assert ("reflect.1", "accuracy") in summary(folder)
+
+
+def test_a_model_as_teacher_of_given_questions(tmp_path):
+    "What the teacher got wrong is counted and never trained."
+    recipe = Recipe(
+        task="arc",
+        data=written(tmp_path, "arc", CHOICES),
+        model="novice",
+        teacher=dict(model="self", max_new_tokens=8),
+        **SMALL,
+        stages=[dict(kind="orpo", questions=6, batch_size=2, max_new_tokens=8)],
+    )
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    assert summary(folder)["orpo", "pairs"] == 0  # a novice solves nothing, and the run goes on to its report
+    assert (folder / "report.html").is_file()
+
+
+def test_one_line_trains(tmp_path):
+    recipe = training_recipe(
+        "dpo", "novice", written(tmp_path, "pairs", PAIRS), settings=["batch_size=8", "eval.items=4", "threads=1"]
+    )
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    assert {("base", "preference_accuracy"), ("dpo", "preference_accuracy")} <= set(summary(folder))
+
+
+def test_a_packaged_recipe_runs_on_another_task(tmp_path):
+    settings = ["task=gsm8k", f"data={written(tmp_path, 'sums', SUMS)}", "controls=[]", "eval.items=4"]
+    settings += ["eval.max_new_tokens=8", "eval.samples=0", "stages.0.questions=4", "stages.0.samples=2"]
+    settings += ["stages.0.max_new_tokens=8", "stages.0.batch_size=2"]
+    folder = run_recipe(load_recipe("latro", settings), tmp_path / "run", show=False)
+    assert ("latro", "accuracy") in summary(folder)
