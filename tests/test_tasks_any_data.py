@@ -1,6 +1,7 @@
 "Tasks and pairs from anyone's data: forms of files, columns, answers and splits, each with its right value."
 
 import csv
+import importlib.util
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,9 @@ from preflexor_lab.tasks.graders import SPLITS, Item
 from preflexor_lab.tasks.preferences import read_pairs
 from preflexor_lab.text.records import Pair, from_jsonl, to_jsonl
 
+needs_gym = pytest.mark.skipif(
+    importlib.util.find_spec("reasoning_gym") is None, reason="needs pip install 'preflexor_lab[tasks]'"
+)
 ROWS = [dict(question=f"What is {i}+{i}?", answer=str(2 * i)) for i in range(40)]
 
 
@@ -270,8 +274,13 @@ def test_a_file_that_is_wrong_is_one_line(tmp_path, name, content, message):
     [
         ("riddles", {}, "there is no task 'riddles'; choose " + ", ".join(TASK_NAMES)),
         ("reasoning_gym:", {}, "there is no task"),
-        ("reasoning_gym:chain_sums", {}, "no data set 'chain_sums'; it has 1.., among them chain_sum"),
-        ("reasoning_gym:chain_sum", dict(terms=3), "no option 'terms'; it has min_terms"),
+        pytest.param(
+            "reasoning_gym:chain_sums",
+            {},
+            "no data set 'chain_sums'; it has 1.., among them chain_sum",
+            marks=needs_gym,
+        ),
+        pytest.param("reasoning_gym:chain_sum", dict(terms=3), "no option 'terms'; it has min_terms", marks=needs_gym),
         ("reasoning_gym:chain_sum", dict(path="x"), "makes its own items and reads no path"),
         ("countdown", dict(hops=2), "countdown has no option 'hops'; it has numbers"),
         ("gsm8k", dict(path="gone.jsonl"), "data=gone.jsonl is neither a file, a folder"),
@@ -303,6 +312,8 @@ def test_an_empty_folder(tmp_path):
 @pytest.mark.parametrize(
     "answer, kind, right, wrong",
     [
+        ("1000000", "number", r"\boxed{10^6}", r"\boxed{10^5}"),
+        (r"\$18.90", "number", r"\boxed{18.90}", r"\boxed{\$18.09}"),
         ("18", "number", "That makes $18.00.", "It is 81."),
         ("10{,}000", "number", r"\boxed{10000}", r"\boxed{9999}"),
         (r"3,\!250", "number", r"\boxed{3250}", r"\boxed{325}"),
@@ -345,8 +356,9 @@ def test_one_grader_for_every_kind(answer, kind, right, wrong):
         r"\boxed{\frac{1}{0}}",
         "\x00",
         "$" * 99,
+        "9" * 60,
     ],
-    ids=["empty", "tower", "parentheses", "fractions", "factorial", "brackets", "zero", "null", "dollars"],
+    ids=["empty", "tower", "parentheses", "fractions", "factorial", "brackets", "zero", "null", "dollars", "digits"],
 )
 @pytest.mark.parametrize("answer", ["4a-2", "18", "Paris"])
 def test_what_a_response_causes_is_a_zero(answer, response):
@@ -410,7 +422,9 @@ def test_labelled_solutions_of_competition_problems(shared_data):
 # --- procedural tasks
 
 
-@pytest.mark.parametrize("name", ["countdown", "reasoning_gym:chain_sum", "materials_lab"])
+@pytest.mark.parametrize(
+    "name", ["countdown", pytest.param("reasoning_gym:chain_sum", marks=needs_gym), "materials_lab"]
+)
 def test_procedural_tasks(name):
     "Splits share no question whatever the seed, the reference passes, and the same call makes the same items."
     made = {s: load_task(name, split=s, n=30, seed=k) for k, s in enumerate(SPLITS)}
@@ -429,6 +443,7 @@ def test_procedural_tasks(name):
     assert [i.id for i in load_task(name, split="test", n=30, seed=2)] == [i.id for i in made["test"]]
 
 
+@needs_gym
 def test_gym_never_evaluates_an_answer(tmp_path):
     "Verifiers that call eval or a parser that does get literals and arithmetic only."
     for name in (
@@ -445,6 +460,33 @@ def test_gym_never_evaluates_an_answer(tmp_path):
             assert not task.grade(task[0], f"<answer>{said}</answer>").passed
         assert not mark.exists()
         assert task.grade(task[0], task[0].answer).passed
+
+
+@needs_gym
+@pytest.mark.parametrize(
+    "name", "chain_sum n_queens countdown propositional_logic simple_integration string_insertion codeio".split()
+)
+def test_gym_verifies_by_its_own_rules(name):
+    task = load_task(f"reasoning_gym:{name}", split="test", n=2, size=4)
+    assert len(task) == 2
+    for i in task:
+        right = i.answer or i.meta["entry"]["metadata"]["example_answer"]
+        for said in (right, f"<think>0</think>{right}", f"It follows.\n<answer>{right}</answer>"):
+            assert task.grade(i, said).passed, said
+        assert not task.grade(i, "").passed and not task.grade(i, "no idea").passed
+
+
+@pytest.mark.parametrize(
+    "name, module, extra",
+    [("reasoning_gym:chain_sum", "reasoning_gym", "tasks"), ("sentiment", "vaderSentiment.vaderSentiment", "tools")],
+)
+def test_a_missing_library_of_a_task(monkeypatch, name, module, extra):
+    from preflexor_lab.tools.sentiment import _analyzer
+
+    _analyzer.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'pip install "preflexor_lab\[{extra}\]"'):
+        load_task(name)
 
 
 @pytest.mark.parametrize("form", ["tsv", "jsonl", "none"])

@@ -52,11 +52,10 @@ def unwrapped(
     text: str,  # an answer
 ) -> str:  # without mathematical brackets around it, and without a full stop
     "The answer alone, still in LaTeX."
-    text = text.strip().strip("*").rstrip(".").strip()
-    for around in _AROUND:
-        if m := around.fullmatch(text):
-            return unwrapped(m[1])
-    return text
+    for around in (None, *_AROUND, *_AROUND):  # dollars around a box around dollars: no more layers are looked for
+        m = around and around.fullmatch(text)
+        text = (m[1] if m else text).strip().strip("*").rstrip(".").strip()
+    return re.sub(r"_\{(\w+)\}", r"_\1", text.replace("\\$", "$"))
 
 # %% ../../nbs/05_tasks/05_answers.ipynb #209fc22b
 _FUNCTIONS = set("sin cos tan cot sec csc log ln exp sqrt pi inf arcsin arccos arctan min max gcd lcm mod deg".split())
@@ -139,28 +138,40 @@ def needs_expressions(
     return bool(found)
 
 
+def has_math_verify() -> bool:
+    "Whether math-verify and its parser are installed."
+    return all(importlib.util.find_spec(name) for name in ("math_verify", "latex2sympy2_extended", "antlr4"))
+
+
 def require_math_verify(
     answer: str,  # the expression that asks for it
 ) -> None:
     "Raise ImportError without math-verify and its parser."
-    if any(importlib.util.find_spec(name) is None for name in ("math_verify", "latex2sympy2_extended", "antlr4")):
+    if not has_math_verify():
         raise ImportError(
             f'comparing expressions such as {answer[:40]!r} needs math-verify: pip install "preflexor_lab[tools]"'
         )
 
 # %% ../../nbs/05_tasks/05_answers.ipynb #914e5a7c
-_HEAVY = re.compile(
-    r"(?:\^|\*\*)\s*[{(]*\s*[-\w.]*\s*[\])}]*\s*(?:\^|\*\*)"  # a power of a power
-    r"|(?:\^|\*\*)\s*[{(]*\s*[-+]?\s*[\d,.]{5,}|\d{5,}\s*[)\]}]*\s*!|!\s*[)\]}]*\s*!"
-    r"|(?:\^|\*\*)\s*(?:\{[^{}]*|\{?\(+[^(){}]*)(?:\^|\*\*|!)"
+_HEAVY = re.compile(  # on text without spaces
+    r"(?:\^|\*\*)[{(]*[-\w.]*[\])}]*(?:\^|\*\*)"  # a power of a power
+    r"|(?:\^|\*\*)[{(]*[-+]?[\d,.]{5,}|\d{5,}[)\]}]*!|![)\]}]*!"
+    r"|(?:\^|\*\*)(?:\{[^{}]*|\{?\(+[^(){}]*)(?:\^|\*\*|!)"
 )
+
+
+def is_heavy(
+    text: str,  # an expression in LaTeX or plain characters
+) -> bool:
+    "Whether computing an expression could take memory and time without bound."
+    return bool(_HEAVY.search(re.sub(r"\s", "", text)))
 
 
 def _bounded(text: str) -> str:  # '' for what is not evaluated
     "An expression that may be parsed: its end where it is long, nothing where it could not be computed."
     on_main = threading.current_thread() is threading.main_thread()
     text = text[-(2000 if on_main else 400) :]
-    return "" if _HEAVY.search(text) else text
+    return "" if is_heavy(text) else text
 
 
 def _parsed(text: str, raw: bool = False) -> list:
@@ -189,7 +200,7 @@ def _same_expression(want: list, got: list) -> bool:
     from math_verify import verify
 
     limit = 5 if threading.current_thread() is threading.main_thread() else None
-    return bool(got) and verify(want, got, timeout_seconds=limit)
+    return bool(got) and verify(want, got, allow_set_relation_comp=True, timeout_seconds=limit)
 
 # %% ../../nbs/05_tasks/05_answers.ipynb #803dad69
 def expression_grader(
@@ -218,6 +229,23 @@ def expression_grader(
             return Certificate(1.0, True)
     return Certificate(0.0, False, reason=f"answered {(said or section)[-80:]!r}, expected {text!r}")
 
+# %% ../../nbs/05_tasks/05_answers.ipynb #067169db
+_COMPUTED = re.compile(
+    r"(?=.*(?:\\sqrt|\\pi|\\cdot|\\times|[\^!×·√π]))"
+    r"(?:\\(?:sqrt|d?frac|cdot|times|pi|left|right|[,;! ])|[\d\s.,+\-\u2212*/^(){}!×·√π])+"
+)
+
+
+def _number_answer(item, response, markers=None):
+    "Grade a response to an item whose reference is a number."
+    number = plain_numbers(unwrapped(short_answer(item.answer)))
+    said = stated_answer(answer_section(item, response, markers))
+    said = unwrapped(re.split(r"(?<=[.!?])\s|\n", said)[0])
+    if _COMPUTED.fullmatch(said) and has_math_verify() and (bounded := _bounded(said)):
+        ok = _same_expression(_reference(number), _parsed(_plain_expression(bounded), raw=True))
+        return Certificate(float(ok), ok, reason="" if ok else f"answered {said[:80]!r}, expected {number}")
+    return number_grader(replace(item, answer=number), response, markers=markers)
+
 # %% ../../nbs/05_tasks/05_answers.ipynb #225bdc08
 def answer_grader(
     item: Item,  # its answer is a number, an expression, an option's letter or words
@@ -226,15 +254,12 @@ def answer_grader(
 ) -> Certificate:  # score 1 or 0
     "Grade a response by the kind of its reference; raises ValueError on an empty reference."
     kind = answer_kind(item)
-    if kind == "number":
-        number = plain_numbers(unwrapped(short_answer(item.answer)))
-        return number_grader(replace(item, answer=number), response, markers=markers)
     if kind == "expression" and all(isinstance(w, str) for w in _reference(unwrapped(short_answer(item.answer)))):
         kind = "words"  # mathematics that the parser cannot read is compared as text
     return _BY_KIND[kind](item, response, markers=markers)
 
 
-_BY_KIND = dict(choice=choice_grader, expression=expression_grader, words=word_grader)
+_BY_KIND = dict(choice=choice_grader, number=_number_answer, expression=expression_grader, words=word_grader)
 GRADERS = {
     "auto": answer_grader,
     "number": number_grader,
@@ -249,7 +274,7 @@ def answer_extract(
     markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> str:  # '' when there is no answer
     "The stated answer, or the whole answer section, in a normal form."
-    section = read_sections(response, markers).answer
+    section = read_sections(response, markers).answer[-4000:]  # the answer is stated at the end
     said = stated_answer(section)
     short = unwrapped(re.split(r"(?<=[.!?])\s|\n", said)[0] if said else section)
     if is_numeric(plain_numbers(short)):
@@ -264,6 +289,6 @@ def choice_extract(
     markers: Markers | Mapping | None = None,  # of thinking and reflection, besides ours and `<think>`
 ) -> str:  # a letter; the normalised answer where no single letter is named
     "The option that a response names, for votes."
-    section = read_sections(response, markers).answer
+    section = read_sections(response, markers).answer[-4000:]  # the answer is stated at the end
     named = {min(n) for n in named_options(section, [f"option {x}" for x in LETTERS])}
     return named.pop() if len(named) == 1 else normalise(stated_answer(section) or section)

@@ -323,7 +323,7 @@ def number_grader(
         raise ValueError(f"item {item.id!r} has no number in its answer {item.answer!r}")
     if got is None:
         return Certificate(0.0, False, reason="no number in the answer")
-    integers = got % 1 == 0 and want % 1 == 0  # equal or not; the tolerance is for decimals
+    integers = got == got.to_integral_value() and want == want.to_integral_value()  # equal or not
     ok = got == want or (not integers and abs(got - want) <= Decimal("1e-6") * max(Decimal(1), abs(want)))
     return Certificate(float(ok), ok, reason="" if ok else f"answered {got}, expected {want}")
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 
-from .answers import _FUNCTIONS, _HEAVY, answer_extract, stated_answer, unwrapped
+from .answers import _FUNCTIONS, answer_extract, is_heavy, stated_answer, unwrapped
 from .graders import SPLITS, Item, Task, answer_section, hash_split
 from ..text.markers import Markers, neutralise
 from ..text.records import Certificate
@@ -84,7 +84,7 @@ def is_harmless(
 ) -> bool:
     "Whether evaluating an answer can do nothing but compute: a literal, or short arithmetic of numbers and variables."
     calls = set(re.findall(r"([^\W\d]\w*)\s*\(", answer)) - _FUNCTIONS
-    if len(answer) > 4000 or _HEAVY.search(answer) or any(len(c) > 1 for c in calls):
+    if len(answer) > 4000 or is_heavy(answer) or any(len(c) > 1 for c in calls):
         return False
     for read in (ast.literal_eval, json.loads):
         try:
