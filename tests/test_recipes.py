@@ -38,7 +38,7 @@ def test_a_packaged_recipe_says_how_long_answers_are(name):
     "A stage that samples answers has its own length, in the recipe's own lines."
     recipe = load_recipe(name, NEEDED.get(name, []))
     for spec in recipe.stages + recipe.controls:
-        if "max_new_tokens" in type(spec).model_fields and recipe.task != "pairs":
+        if "max_new_tokens" in type(spec).model_fields and recipe.task != "scored":
             assert "max_new_tokens" in spec.model_fields_set, spec.label
 
 

@@ -208,12 +208,10 @@ def _check_first(recipe):
     if made and made != [0]:
         raise ValueError(f"{recipe.stages[made[-1]].kind} can only be the first stage")
 
-# %% ../../nbs/11_recipes/09_schema.ipynb #c018
-class RunSpec(Spec):
-    "What is set once per run."
+# %% ../../nbs/11_recipes/09_schema.ipynb #43ebfc43
+class TaskSpec(Spec):
+    "Where questions or pairs come from."
 
-    name: str = Field("run", description="of the run folder under runs/")
-    description: str = Field("", description="title of the report")
     task: str = Field(
         "materials_lab",
         description="materials_lab: the embedded world; corpus: a folder of documents; gsm8k, arc, jsonl: questions"
@@ -232,6 +230,18 @@ class RunSpec(Spec):
     ask: str | None = Field(
         None, description="words behind each question; default: think step by step, then 'The answer is'; '': none"
     )
+    hops: Ints = Field(
+        [], description="materials_lab: chain lengths; empty: the mix at which the packaged reasoner has headroom"
+    )
+    pages: int = Field(400, ge=1, description="materials_lab: notebook pages written when no corpus is given")
+    margin: float = Field(1.0, gt=0, description="scored: least difference of scores")
+
+# %% ../../nbs/11_recipes/09_schema.ipynb #c018
+class RunSpec(TaskSpec):
+    "What is set once per run."
+
+    name: str = Field("run", description="of the run folder under runs/")
+    description: str = Field("", description="title of the report")
     model: str = Field("nano", description="nano, new (the first stage makes one), a folder, or a hub id")
     critic: str | None = Field(
         None, description="critic for reflection: nano, a folder or a hub id; default: the model itself"
@@ -242,11 +252,6 @@ class RunSpec(Spec):
     )
     lora: int = Field(0, ge=0, description="rank of the LoRA adapter; 0 trains all weights")
     teacher: TeacherSpec = TeacherSpec()
-    hops: Ints = Field(
-        [], description="materials_lab: chain lengths; empty: the mix at which the packaged reasoner has headroom"
-    )
-    pages: int = Field(400, ge=1, description="materials_lab: notebook pages written when no corpus is given")
-    margin: float = Field(1.0, gt=0, description="scored: least difference of scores")
     eval: EvalSpec = EvalSpec()
     reflect: ReflectSpec = ReflectSpec()
     judge: JudgeSpec = JudgeSpec()

@@ -86,55 +86,73 @@ class QuestionSource:
         "The grade of an answer to a question of the teacher's."
         return self.teacher.grade(item, response)
 
-    def make_teacher(self):
-        "A language model where the recipe has an address for one, else the task's own teacher."
-        t = self.recipe.teacher
-        specs = self.recipe.stages + self.recipe.controls
-        wrong = any(getattr(s, "rejected", None) == "teacher" for s in specs)  # somebody trains on its wrong answers
-        if not t.is_model:
-            return self.own_teacher(wrong)
-        engine = teacher_engine(self.recipe, self.folder.ledger)
-        local = getattr(engine.engine, "tokenizer", None)
-        options = dict(categories=tuple(t.categories or self.categories), wrong=wrong, reflection=t.reflection)
-        options["chat"] = local is None or bool(local.chat_template)  # a base model continues plain text
-        return self.model_teacher(engine, max_new_tokens=t.max_new_tokens, **options)
+# %% ../../nbs/11_recipes/02_sources.ipynb #33a2eeab
+@patch
+def make_teacher(self: QuestionSource):
+    "A language model where the recipe has an address for one, else the task's own teacher."
+    t = self.recipe.teacher
+    specs = self.recipe.stages + self.recipe.controls
+    wrong = any(getattr(s, "rejected", None) == "teacher" for s in specs)  # somebody trains on its wrong answers
+    if not t.is_model:
+        return self.own_teacher(wrong)
+    engine = teacher_engine(self.recipe, self.folder.ledger)
+    local = getattr(engine.engine, "tokenizer", None)
+    options = dict(categories=tuple(t.categories or self.categories), wrong=wrong, reflection=t.reflection)
+    options["chat"] = local is None or bool(local.chat_template)  # a base model continues plain text
+    return self.model_teacher(engine, max_new_tokens=t.max_new_tokens, **options)
 
-    def model_teacher(self, engine, **options) -> LLMTeacher:
-        "A language model that asks about the index."
-        form, k = (lambda q: self.in_template(q + "\n")), self.recipe.retrieval.k
-        return LLMTeacher(engine, self.index, format_prompt=form, enrich=k, **options)
 
-    def excerpts(self, n: int, seed: int) -> list[Excerpt]:
-        "What the teacher reads under a seed."
-        return excerpts_from(self.index, n, k=1, seed=seed, split=self.train_split)
+@patch
+def model_teacher(self: QuestionSource, engine, **options) -> LLMTeacher:
+    "A language model that asks about the index."
+    form, k = (lambda q: self.in_template(q + "\n")), self.recipe.retrieval.k
+    return LLMTeacher(engine, self.index, format_prompt=form, enrich=k, **options)
 
-    def drafts(self, n: int, seed: int) -> list:
-        "The teacher's questions and completions under a seed, each question once."
-        drafts = self.teacher.make(self.excerpts(n, seed), 1, seed, ledger=self.folder.ledger)
-        return list({d.prompt: d for d in drafts if not d.error}.values())
 
-    def items(self, n: int, seed: int) -> list:
-        "The questions that `pairs` asks under the same seed, with what their grader reads."
-        return [d.item for d in self.drafts(n, seed)]
+@patch
+def excerpts(self: QuestionSource, n: int, seed: int) -> list[Excerpt]:
+    "What the teacher reads under a seed."
+    return excerpts_from(self.index, n, k=1, seed=seed, split=self.train_split)
 
-    def tool(self, name: str | None = None):  # (prompt, response, item) → Certificate
-        "A symbolic tool by its name in the registry; None: the task's own checker."
-        return open_tool(name) if name else self.own_tool()
 
-    def judge_config(self) -> RewardConfig:
-        "The additive prompt unless the recipe has another; in chat messages where the model has a template."
-        j = self.recipe.judge
-        return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
+@patch
+def drafts(self: QuestionSource, n: int, seed: int) -> list:
+    "The teacher's questions and completions under a seed, each question once."
+    drafts = self.teacher.make(self.excerpts(n, seed), 1, seed, ledger=self.folder.ledger)
+    return list({d.prompt: d for d in drafts if not d.error}.values())
 
-    def graded(self, items: list, responses: list[list[str]]) -> tuple[list, list]:
-        "Best vote for a right answer, worst for a wrong one, None where grading failed; with the grader's reason."
-        certs, config = [[self.grade(i, r) for r in row] for i, row in zip(items, responses)], self.judge_config()
-        scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
-        return scores, [[c.reason or "The answer is right." for c in row] for row in certs]
 
-    def reflection(self):
-        "How it reflects: (chat prompts, or one plain text without a chat template; nothing ends it early)."
-        return ChatFormat() if self.chats else CompletionFormat(), lambda critique: False
+@patch
+def items(self: QuestionSource, n: int, seed: int) -> list:
+    "The questions that `pairs` asks under the same seed, with what their grader reads."
+    return [d.item for d in self.drafts(n, seed)]
+
+# %% ../../nbs/11_recipes/02_sources.ipynb #7028a860
+@patch
+def tool(self: QuestionSource, name: str | None = None):  # (prompt, response, item) → Certificate
+    "A symbolic tool by its name in the registry; None: the task's own checker."
+    return open_tool(name) if name else self.own_tool()
+
+
+@patch
+def judge_config(self: QuestionSource) -> RewardConfig:
+    "The additive prompt unless the recipe has another; in chat messages where the model has a template."
+    j = self.recipe.judge
+    return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
+
+
+@patch
+def graded(self: QuestionSource, items: list, responses: list[list[str]]) -> tuple[list, list]:
+    "Best vote for a right answer, worst for a wrong one, None where grading failed; with the grader's reason."
+    certs, config = [[self.grade(i, r) for r in row] for i, row in zip(items, responses)], self.judge_config()
+    scores = [[None if c.failed else config.high if c.passed else config.low for c in row] for row in certs]
+    return scores, [[c.reason or "The answer is right." for c in row] for row in certs]
+
+
+@patch
+def reflection(self: QuestionSource):
+    "How it reflects: (chat prompts, or one plain text without a chat template; nothing ends it early)."
+    return ChatFormat() if self.chats else CompletionFormat(), lambda critique: False
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c008
 LAB_JUDGE = "{{ prompt }}{{ response }}" + JUDGE  # what the lab's models are asked
