@@ -162,7 +162,7 @@ _BASE_KEYS = {  # key under `base` in earlier versions → what it is called now
     "max_length": "eval.max_length (tokens that scoring reads) or context_length of the stage of kind pretrain"
 }
 
-
+# %% ../../nbs/11_recipes/09_schema.ipynb #5c00a723
 def _check_task(recipe):
     "Raise `ValueError` for settings that the recipe's task cannot use."
     task, name = recipe.task, recipe.task.partition(":")[0]
@@ -187,7 +187,7 @@ def _check_needs(recipe, offered: set[str]):
             said = f"task {recipe.task} has no {NEEDS[missing[0]]}"
             raise ValueError(f"{said}: stage {s.label!r} of kind {s.kind} cannot run on it")
 
-
+# %% ../../nbs/11_recipes/09_schema.ipynb #c6146118
 def _check_names(recipe):
     "Raise `ValueError` for labels that are used twice, and for `start` of a stage that does not come before."
     earlier = ["base"]
