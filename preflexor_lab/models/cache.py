@@ -222,7 +222,7 @@ def plan_prefixes(
     lengths, common = [len(p) for p in ordered], [common_length(a, b) for a, b in pairwise(ordered)]
     longest, best = max(lengths), None
     fewest = MAX_READ * len(prompts) * longest
-    for suffix in sorted({max(1, min(a, b) - c) for (a, b), c in zip(pairwise(lengths), common)}):
+    for suffix in sorted({max(1, n - c) for pair, c in zip(pairwise(lengths), common) for n in pair}):
         owners = prefix_owners(lengths, common, suffix)
         read = len(set(owners)) * (longest - suffix) + len(prompts) * suffix
         if read <= fewest and longest - suffix >= MIN_PREFIX:
