@@ -385,16 +385,18 @@ def last_position(
         hook.remove()
 
 # %% ../../nbs/02_models/06_local.ipynb #c128
+def _belong_together(a: list[int], b: list[int]) -> bool:
+    "Whether two prompts are equal, or the prefix that they share is long enough."
+    return a == b or common_length(a, b) >= max(MIN_PREFIX, min(len(a), len(b)) // 2)
+
+
 def prefix_groups(rows: list[Row]) -> list[list[Row]]:  # the shortest first
     "Rows whose prompts have a long prefix in common, together."
-    groups, last = [], None
+    groups = []
     for row in sorted(rows, key=lambda r: r.prompt):
-        if last is None or row.prompt != last:
-            enough = max(MIN_PREFIX, min(len(row.prompt), len(last or ())) // 2)
-            if last is None or common_length(row.prompt, last) < enough:
-                groups.append([])
+        if not groups or not _belong_together(groups[-1][-1].prompt, row.prompt):
+            groups.append([])
         groups[-1].append(row)
-        last = row.prompt
     groups = [sorted(group, key=lambda r: (len(r.prompt), r.prompt)) for group in groups]
     return sorted(groups, key=lambda group: len(group[-1].prompt))
 
