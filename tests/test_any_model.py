@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from preflexor_lab.models.adapters import add_lora, merge_lora
-from preflexor_lab.models.loading import load_model, load_tokenizer, quiet_transformers, save_model
-from preflexor_lab.models.local import LocalEngine
+from preflexor_lab.models.cache import roomy_cache
+from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path, quiet_transformers, save_model
+from preflexor_lab.models.local import Forward, LocalEngine, read_prompts
 from preflexor_lab.text.markers import THINK_END, THINK_START, register_markers
 from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
 from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
@@ -117,6 +118,81 @@ def test_samples_do_not_depend_on_their_batch(kind, tok):
     for a, b in zip(together, alone):
         assert [c.ids for c in a] == [c.ids for c in b]
         assert max(abs(x - y) for c, d in zip(a, b) for x, y in zip(c.logps, d.logps)) < 1e-3
+
+
+PASSAGES = ["the hardness of a metal is a matter of its bonds, " * 2, "a polymer's chains are long and tangled; " * 2]
+PARTS = ["steps?", "concepts?", "design and why?", "a hypothesis?"]
+SHARING = [p + part for part in PARTS for p in PASSAGES] + ["x"]
+READ_WHOLE = {
+    "gated linear attention",
+    "linear attention and experts",
+    "short convolutions",
+    "attention beside Mamba",
+    "Mamba",
+    "long rope",
+}
+
+
+def passes(model, call):
+    "What a call returns, and the shapes of ids that went through the embedding in it, single tokens left out."
+    seen = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda _, args, out: seen.append(tuple(out.shape[:2])))
+    try:
+        result = call()
+    finally:
+        hook.remove()
+    return result, [shape for shape in seen if shape[1] > 1]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_prefix_is_read_once_where_the_model_allows_it(kind, tok):
+    model, expected = make(kind, **{} if kind in ("Mamba", "ALiBi") else {"max_position_embeddings": 256}), []
+    for prompt in SHARING:
+        ids = torch.tensor([tok(prompt)["input_ids"]])
+        options = dict(max_new_tokens=20, do_sample=False, pad_token_id=257, eos_token_id=256)
+        expected.append(model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, ids.shape[1] :].tolist())
+    engine = LocalEngine(model, tok, weights="random", eos_token_id=256)
+    found, shapes = passes(model, lambda: engine.generate(SHARING, max_new_tokens=20))
+    assert [list(c.ids) for (c,) in found] == expected
+    assert (shapes == [(2, 102), (9, 13)]) == (kind not in READ_WHOLE), shapes
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in READ_WHOLE])
+def test_two_passes_give_the_logits_of_one(kind, tok):
+    model = make(kind, **{} if kind == "ALiBi" else {"max_position_embeddings": 256})
+    forward, prompts = Forward(model), [tok(prompt)["input_ids"] for prompt in SHARING]
+    with torch.inference_mode():
+        two, shapes = passes(model, lambda: read_prompts(forward, prompts, roomy_cache(model.config, 1))[0])
+        one, whole = passes(
+            model, lambda: read_prompts(lambda *a: forward(*a), prompts, roomy_cache(model.config, 1))[0]
+        )
+        other = read_prompts(forward, [[7] + prompt[1:] for prompt in prompts], roomy_cache(model.config, 1))[0]
+    assert (len(shapes), len(whole)) == (2, 1)
+    assert sum(b * t for b, t in shapes) < 0.6 * len(prompts) * max(map(len, prompts))
+    assert torch.allclose(two, one, atol=1e-4)
+    assert "window" in kind or kind == "sinks" or not torch.allclose(two, other, atol=1e-3)  # the prefix counts
+
+
+@pytest.mark.parametrize("kind", ["plain", "sliding window", "windows and full", "ALiBi"])
+def test_samples_do_not_depend_on_sharing_a_prefix(kind, tok):
+    model = make(kind, **{} if kind == "ALiBi" else {"max_position_embeddings": 256})
+    engine = LocalEngine(model, tok, weights="random", batch_size=7)
+    how = dict(n=2, max_new_tokens=16, temperature=1.0, seed=1)
+    together, alone = engine.generate(SHARING, **how), [engine.generate([p], **how)[0] for p in SHARING]
+    for a, b in zip(together, alone):
+        assert [(c.ids, c.seed) for c in a] == [(c.ids, c.seed) for c in b]
+        assert max(abs(x - y) for c, d in zip(a, b) for x, y in zip(c.logps, d.logps)) < 1e-3
+
+
+def test_nano_gives_the_same_greedy_text_from_a_shared_prefix():
+    tokenizer, model = load_tokenizer(nano_path()), load_model(nano_path())
+    sheet = " ".join(f"The hardness of sample {k} is {k % 7}." for k in range(12))
+    prompts = [f"{sheet} {question}" for question in ("Which is hardest?", "How many samples are there?", "Why?", "x")]
+    engine = LocalEngine(model, tokenizer, weights="nano")
+    together, shapes = passes(model, lambda: engine.generate(prompts, max_new_tokens=24))
+    alone = [engine.generate([prompt], max_new_tokens=24)[0] for prompt in prompts]
+    assert shapes[0][0] == 1 and shapes[1][0] == 4
+    assert [c.ids for (c,) in together] == [c.ids for (c,) in alone]
 
 
 def arguments(cls, folder, **more):

@@ -15,8 +15,18 @@ from itertools import groupby
 import numpy as np
 import torch
 from fastcore.basics import patch
+from transformers import DynamicCache
 
-from .cache import RoomyLayer, can_choose_rows, roomy_cache, share_prompts
+from preflexor_lab.models.cache import (
+    MIN_PREFIX,
+    RoomyLayer,
+    can_choose_rows,
+    common_length,
+    fill_prefixes,
+    plan_prefixes,
+    roomy_cache,
+    share_prompts,
+)
 from .engine import EngineError, GenerationParams, Prompt, find_stop, sequence_seed
 from .loading import eos_ids, weights_hash
 from ..text.chat import SYSTEM_PROMPT, conversation, encode_prompt
@@ -224,6 +234,57 @@ def _read_again(
     cache = roomy_cache(forward.core.config, room)
     return cache, forward(ids, None, torch.arange(ids.shape[1], device=ids.device).expand_as(ids), cache)
 
+# %% ../../nbs/02_models/06_local.ipynb #c074
+def _ropes(text) -> list[dict]:
+    "Rotary parameters of a text config; some have a set per type of layer."
+    rope = getattr(text, "rope_parameters", None) or {}
+    return [rope, *(v for v in rope.values() if isinstance(v, dict))]
+
+
+def _restart(text) -> int | None:
+    "Tokens at which a long-rope model's rotary factors change for the first time; None for other models."
+    long = [kind for kind in _ropes(text) if kind.get("rope_type") == "longrope"]
+    first = (kind.get("original_max_position_embeddings") for kind in long)
+    return next((length + 1 for length in first if length), None)
+
+
+def needs_equal_lengths(
+    config,  # a model's
+) -> bool:
+    "Whether prompts of different lengths in one batch would change each other's numbers."
+    text = config.get_text_config(decoder=True)
+    if not can_choose_rows(roomy_cache(config, 1)):
+        return True
+    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in _ropes(text))
+
+# %% ../../nbs/02_models/06_local.ipynb #c123
+def can_share_prefixes(
+    forward,  # `Forward`, or another callable, which reads prompts whole
+    cache,  # an empty transformers cache
+) -> bool:
+    "Whether prompts may be read in two passes."
+    core = getattr(forward, "core", None)
+    if core is None or needs_equal_lengths(core.config) or not can_choose_rows(cache):
+        return False
+    return not getattr(core.config.get_text_config(decoder=True), "attention_chunk_size", None)
+
+
+def read_prompts(
+    forward,  # `Forward` of the model
+    prompts: list[list[int]],  # token ids, all different where rows can be chosen
+    cache,  # an empty transformers cache, to be filled with a row per prompt
+    device: torch.device | str = "cpu",  # where the model is
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # (P, V) logits; (P, L) ids, mask and positions
+    "Prefill: a prefix that several prompts share is read once."
+    ids, mask, positions = left_pad(prompts, device=device)
+    plan = plan_prefixes(prompts) if can_share_prefixes(forward, cache) else None
+    if plan is None:
+        return forward(ids, mask, positions, cache), ids, mask, positions
+    read = DynamicCache()
+    forward(*left_pad(plan.prefixes, device=device), read)
+    fill_prefixes(cache, read, plan)
+    return forward(ids[:, -plan.suffix :], mask, positions[:, -plan.suffix :], cache), ids, mask, positions
+
 # %% ../../nbs/02_models/06_local.ipynb #c059
 @torch.inference_mode()
 def decode_batch(
@@ -236,11 +297,11 @@ def decode_batch(
     stopped: Callable | None = None,  # (list of token ids) -> bool, called now and then with the tokens of each row
     every: int = 4,  # steps between two such calls; the caller trims what was written too much
 ) -> None:
-    "Prefill each distinct prompt once, then decode all rows together until every one has ended."
+    "Prefill each distinct prompt, and each long prefix, once; then decode all rows together until every one has ended."
     prompts, spread, choose = _prompts_of(rows, cache)
     spread = torch.tensor(spread, device=device)
-    ids, mask, positions = left_pad(prompts, device=device)
-    logits = forward(ids, mask, positions, cache)[spread]
+    logits, ids, mask, positions = read_prompts(forward, prompts, cache, device)
+    logits = logits[spread]
     shared = share_prompts(forward, cache, spread, len(prompts), mask)
     if shared is None and len(prompts) < len(rows):
         cache.batch_select_indices(spread)
@@ -323,34 +384,38 @@ def last_position(
     finally:
         hook.remove()
 
-# %% ../../nbs/02_models/06_local.ipynb #c074
-def _ropes(text) -> list[dict]:
-    "Rotary parameters of a text config; some have a set per type of layer."
-    rope = getattr(text, "rope_parameters", None) or {}
-    return [rope, *(v for v in rope.values() if isinstance(v, dict))]
+# %% ../../nbs/02_models/06_local.ipynb #c128
+def _belong_together(a: list[int], b: list[int]) -> bool:
+    "Whether two prompts are equal, or the prefix that they share is long enough."
+    return a == b or common_length(a, b) >= max(MIN_PREFIX, min(len(a), len(b)) // 2)
 
 
-def _restart(text) -> int | None:
-    "Tokens at which a long-rope model's rotary factors change for the first time; None for other models."
-    long = [kind for kind in _ropes(text) if kind.get("rope_type") == "longrope"]
-    first = (kind.get("original_max_position_embeddings") for kind in long)
-    return next((length + 1 for length in first if length), None)
+def prefix_groups(rows: list[Row]) -> list[list[Row]]:  # the shortest first
+    "Rows whose prompts have a long prefix in common, together."
+    groups = []
+    for row in sorted(rows, key=lambda r: r.prompt):
+        if not groups or not _belong_together(groups[-1][-1].prompt, row.prompt):
+            groups.append([])
+        groups[-1].append(row)
+    groups = [sorted(group, key=lambda r: (len(r.prompt), r.prompt)) for group in groups]
+    return sorted(groups, key=lambda group: len(group[-1].prompt))
 
-
-def needs_equal_lengths(
-    config,  # a model's
-) -> bool:
-    "Whether prompts of different lengths in one batch would change each other's numbers."
-    text = config.get_text_config(decoder=True)
-    if not can_choose_rows(roomy_cache(config, 1)):
-        return True
-    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in _ropes(text))
-
-
+# %% ../../nbs/02_models/06_local.ipynb #c131
 def _batches(rows: list[Row], size: int, equal: bool) -> list[list[Row]]:
-    "Rows in batches of at most `size`; with `equal`, of one prompt length each."
-    groups = [list(g) for _, g in groupby(rows, key=lambda r: len(r.prompt))] if equal else [rows]
-    return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
+    "Rows in batches of at most `size`; with `equal`, of one prompt length each, otherwise prefixes in common together."
+    if equal:
+        by_length = groupby(sorted(rows, key=lambda r: (len(r.prompt), r.prompt)), key=lambda r: len(r.prompt))
+        groups = [list(group) for _, group in by_length]
+        return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
+    batches = []
+    for group in prefix_groups(rows):
+        room = size - len(batches[-1]) if batches else 0
+        if group[0].prompt != group[-1].prompt and room < len(group) and 8 * room <= size:
+            room = 0
+        if room:
+            batches[-1] += group[:room]
+        batches += [group[at : at + size] for at in range(room, len(group), size)]
+    return batches
 
 # %% ../../nbs/02_models/06_local.ipynb #c078
 class Forward:
@@ -518,7 +583,6 @@ def _rows(
 # %% ../../nbs/02_models/06_local.ipynb #c096
 def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> None:
     "Fill all rows, in evaluation mode."
-    rows = sorted(rows, key=lambda r: (len(r.prompt), r.prompt))
     tail = 4 + max((len(s.encode()) for s in params.stop), default=0)
 
     def stopped(ids: list[int]) -> bool:

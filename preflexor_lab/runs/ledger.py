@@ -554,6 +554,36 @@ def _keep(self: CachedEngine, prompt, keys, completions, parents: str, options: 
         )
         self.ledger.add(row)
 
+# %% ../../nbs/04_runs/00_ledger.ipynb #c098
+MIN_SHARED = 256  # characters: about 64 tokens
+
+
+def share_prefix(
+    a: str | list,  # prompt, text or chat
+    b: str | list,  # the next one
+) -> bool:
+    "Whether two prompts begin with the same long text, half of the shorter one at least."
+    a, b = (p if isinstance(p, str) else canonical(p) for p in (a, b))
+    return a[:MIN_SHARED] == b[:MIN_SHARED] and (
+        len(os.path.commonprefix([a, b])) >= max(MIN_SHARED, min(len(a), len(b)) // 2)
+    )
+
+
+def batch_bounds(
+    prompts: Sequence[str | list],  # in the order of the call
+    size: int,  # prompts per batch, at most
+) -> list[tuple[int, int]]:  # begin and end of each batch
+    "Where a call is cut into batches; the same prompts are always cut in the same way."
+    bounds, start = [], 0
+    while start < len(prompts):
+        end = min(start + size, len(prompts))
+        if end < len(prompts):
+            places = range(end, end - size // 8 - 1, -1)
+            end = next((i for i in places if not share_prefix(prompts[i - 1], prompts[i])), end)
+        bounds.append((start, end))
+        start = end
+    return bounds
+
 # %% ../../nbs/04_runs/00_ledger.ipynb #c080
 @patch
 def generate(
@@ -577,8 +607,8 @@ def generate(
     keys = self.keys(prompts, n, **options)
     first = {tuple(k): i for i, k in reversed(list(enumerate(keys)))}  # one place for every different prompt
     order, size, rows = sorted(first.values()), max(1, self.batch_size // max(1, n)), {}
-    for start in range(0, len(order), size):
-        batch = order[start : start + size]
+    for start, end in batch_bounds([prompts[i] for i in order], size):
+        batch = order[start:end]
         wanted = [key for i in batch for key in keys[i]]
         found = self.ledger.get(wanted)
         if len(found) < len(wanted):
