@@ -383,7 +383,17 @@ class PairsSource:
         drawn = random.Random(seed).sample(self.train, min(n, len(self.train)))
         return drawn, self.report | dict(pairs=len(drawn))
 
+# %% ../../nbs/11_recipes/02_sources.ipynb #5bbdf9db
+@patch
+def evaluate(self: PairsSource, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
+    "Preference accuracy on held-out questions: all pairs, and a subset in which half of the longer texts win."
+    scores = score_pairs(model, tokenizer, self.test, self.recipe.eval.max_length, self.recipe.batch_size)
+    result = preference_result(self.test, scores, label)
+    if not self.balanced:
+        return result
+    return result + preference_result(self.balanced, scores, label, prefix="balanced/")
 
+# %% ../../nbs/11_recipes/02_sources.ipynb #e8693b2e
 class ScoredSource(PairsSource):
     "Pairs of scored answers to the same question."
 
@@ -394,16 +404,6 @@ class ScoredSource(PairsSource):
             columns = "question, raw_output and overall_score"
             raise ValueError(f"data={data} does not exist: give a JSONL file, or a folder of them, with {columns}")
         return preference_pairs(data, margin=self.recipe.margin, split=split, test=0.3, valid=0.15)
-
-# %% ../../nbs/11_recipes/02_sources.ipynb #5bbdf9db
-@patch
-def evaluate(self: PairsSource, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
-    "Preference accuracy on held-out questions: all pairs, and a subset in which half of the longer texts win."
-    scores = score_pairs(model, tokenizer, self.test, self.recipe.eval.max_length, self.recipe.batch_size)
-    result = preference_result(self.test, scores, label)
-    if not self.balanced:
-        return result
-    return result + preference_result(self.balanced, scores, label, prefix="balanced/")
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c041
 SOURCES = {"materials_lab": LabSource, "corpus": CorpusSource, "pairs": PairsSource, "scored": ScoredSource}
