@@ -468,11 +468,14 @@ def _lora_layers(model) -> list:
 def _corrected(base, a: torch.Tensor, b: torch.Tensor, scale: float) -> Callable:
     "A linear layer's forward pass with the correction `scale * b @ a` on its weight, in the correction's dtype."
     a, b = a.detach().t(), b.detach().t()
+    size = max(1, 2**19 // max(len(a), b.shape[1]))  # rows whose wide copies stay in the cache of the processor
 
     def forward(x):
         out = base(x)
-        wide = out.flatten(0, -2).to(a.dtype).addmm_(x.flatten(0, -2).to(a.dtype) @ a, b, alpha=scale)
-        return wide.to(out.dtype).view_as(out)
+        flat = out.reshape(-1, b.shape[1])
+        for rows, inputs in zip(flat.split(size), x.reshape(-1, len(a)).split(size)):
+            rows.copy_(rows.to(a.dtype).addmm_(inputs.to(a.dtype) @ a, b, alpha=scale))
+        return flat.view_as(out)
 
     return forward
 
