@@ -104,7 +104,7 @@ class StepMemory:
         logits = 12.0 * min(self.vocabulary * sum(rows * t for rows, t in shapes), KEEP_LOGITS)
         return ALLOCATOR * kept + logits + self.constant + self.head + self.fixed
 
-
+# %% ../../nbs/08_training/00_memory.ipynb #m014d
 def _trained_head(core) -> float:
     "Bytes of the copies and gradients of a head of which something is trained."
     head = core.get_output_embeddings() if hasattr(core, "get_output_embeddings") else None
