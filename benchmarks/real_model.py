@@ -313,7 +313,7 @@ def ask(side, path, size):
         "tok = T.from_pretrained(sys.argv[1]); model = M.from_pretrained(sys.argv[1], dtype='auto');"
         "ids = tok('why ?', return_tensors='pt'); model.generate(**ids, max_new_tokens=1, do_sample=False)"
     )
-    ours = "from preflexor_lab.recipes.cli import app; app()"
+    ours = "from preflexor_lab.recipes.cli import main; main()"
     command = [sys.executable, "-c", ours, "ask", "why ?", "-m", str(path), "--max-new-tokens", "1"]
     if side == "plain":
         command = [sys.executable, "-c", plain, str(path)]
