@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore")
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 FULL = {
-    "new": 32,
+    "new": 64,
     "short": 8,
     "pair": 350,
     "pairs": 4,
@@ -97,9 +97,9 @@ def texts(tok, count, length, seed=0):
 
 
 def questions(count):
-    return [
-        f"What is {i} plus {7 * i}? Explain step by step, and then give another way to see it." for i in range(count)
-    ]
+    "Questions whose answers are short and long in turn."
+    asked = "What is {} plus {}? Say the number alone.", "Explain in full sentences how a child adds {} and {} by hand."
+    return [asked[i % 2].format(i, 7 * i) for i in range(count)]
 
 
 def in_turns(sides, rounds):
@@ -121,42 +121,36 @@ def chats(tok, count):
 
 
 def generate(batch, path, size):
-    "Tokens per CPU second of a batch of greedy answers of equal length, ours and transformers'."
+    "Tokens per CPU second of a batch of greedy answers that end where the model ends them, ours and transformers'."
     import torch
 
     from preflexor_lab.models.local import LocalEngine
 
     model, tok = opened(path)
     model.requires_grad_(True)
-    model.generation_config.eos_token_id = None
-    asked, ids = chats(tok, batch)
+    asked, ids = chats(tok, batch + 1)
+    asked, ids = asked[1:], ids[1:]  # a long answer first, which is the one of batch 1
     width, pad = max(map(len, ids)), tok.pad_token_id or 0
     inputs = torch.tensor([[pad] * (width - len(p)) + p for p in ids])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in ids])
-    engine = LocalEngine(model, tok, batch_size=batch, eos_token_id=[], weights="same")
+    engine = LocalEngine(model, tok, batch_size=batch, weights="same")
+    options = {"do_sample": False, "pad_token_id": pad, "eos_token_id": list(engine.eos), "repetition_penalty": 1.0}
+    tokens = {}
 
     def ours(new=size["new"]):
-        found = engine.generate(asked, max_new_tokens=new)
-        assert all(len(c[0].ids) == new for c in found)
+        tokens["ours"] = sum(len(c[0].ids) for c in engine.generate(asked, max_new_tokens=new))
 
     def theirs(new=size["new"]):
         with torch.inference_mode():
-            found = model.generate(
-                inputs,
-                attention_mask=mask,
-                max_new_tokens=new,
-                do_sample=False,
-                pad_token_id=pad,
-                repetition_penalty=1.0,
-            )
-        assert found.shape == (batch, width + new)
+            found = model.generate(inputs, attention_mask=mask, max_new_tokens=new, **options)
+        ends = [[i in engine.eos for i in row] for row in found[:, width:].tolist()]
+        tokens["transformers"] = sum(row.index(True) + 1 if any(row) else len(row) for row in ends)
 
     for side in (ours, theirs):
         side(2)
-    rounds = size["rounds"] * (2 if batch == 1 else 1)
-    seconds = in_turns({"ours": ours, "transformers": theirs}, rounds)
-    rate = {name: batch * size["new"] / s for name, s in seconds.items()}
-    return {"tokens_per_cpu_second": rate, "ratio": rate["ours"] / rate["transformers"]}
+    seconds = in_turns({"ours": ours, "transformers": theirs}, size["rounds"] * (2 if batch == 1 else 1))
+    rate = {name: tokens[name] / s for name, s in seconds.items()}
+    return {"tokens_per_cpu_second": rate, "tokens": tokens, "ratio": rate["ours"] / rate["transformers"]}
 
 
 def frozen(path, size):
@@ -350,7 +344,8 @@ def measure(cell, side, path, size):
 def child(cell, side, args):
     "A measurement in a process of its own."
     command = [sys.executable, __file__, "--model", str(args.model), "--measure", cell, side]
-    done = subprocess.run(command + ["--small"] * args.small, stdout=subprocess.PIPE, text=True)
+    command += ["--small"] * args.small + (["--pairs", str(args.pairs)] if args.pairs else [])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return {"failed": f"ended with {done.returncode}" + " (killed: not enough memory?)" * (done.returncode == -9)}
     return json.loads(done.stdout.splitlines()[-1])
@@ -399,6 +394,7 @@ def main():
     parser.add_argument("--model", help=f"folder of a model (default {DEFAULT_MODEL} in PREFLEXOR_REAL_MODELS)")
     parser.add_argument("--only", help=f"measurements, or beginnings of their names: {', '.join(CELLS)}")
     parser.add_argument("--state", help="file of measurements that are done (default in the system's temporary folder)")
+    parser.add_argument("--pairs", type=int, help=f"pairs of a step (default {FULL['pairs']}; TRL's takes 14 GB)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is in that file")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script; no bar is judged")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -409,11 +405,12 @@ def main():
         reason = f"no model in {args.model}: set PREFLEXOR_REAL_MODELS, or give --model"
         print(json.dumps({"benchmark": "real_model", "skipped": reason}))
         return
-    size = SMALL if args.small else FULL
+    size = dict(SMALL if args.small else FULL)
+    size["pairs"] = args.pairs or size["pairs"]
     if args.measure:
         print(json.dumps(measure(*args.measure, args.model, size)))
         return
-    name = f"preflexor-real-model-{Path(args.model).name}{'-small' * args.small}.json"
+    name = f"preflexor-real-model-{Path(args.model).name}-{size['pairs']}{'-small' * args.small}.json"
     state = Path(args.state or Path(tempfile.gettempdir()) / name)
     done, cells = {} if args.fresh else read(state), {}
     for cell in chosen(args.only):
