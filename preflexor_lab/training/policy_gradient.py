@@ -553,6 +553,36 @@ def compute_loss(self: PolicyTrainer, model, inputs, return_outputs=False, num_i
         )
     return losses.view(-1, inputs["k"]).mean(1).sum() / totals[0] * self.per_process(num_items_in_batch)
 
+# %% ../../nbs/08_training/06_policy_gradient.ipynb #mem202
+@patch
+def units(self: PolicyTrainer, batch) -> int:
+    "Groups of a batch."
+    return len(batch["prefix"])
+
+
+@patch
+def shapes(self: PolicyTrainer, batch) -> list[tuple[int, int]]:
+    "Prompts and continuations; a prompt that is not shared is computed for each of them."
+    (p, width), (n, tokens) = batch["prefix"].shape, batch["ids"].shape
+    return [(p, width), (n, tokens)] if self.shared else [(n, width + tokens)]
+
+
+@patch
+def largest(self: PolicyTrainer) -> tuple[list[tuple[int, int]], int]:
+    "Shapes and groups of a micro-batch of the longest prompts, with samples of full length."
+    a = self.policy_args
+    groups = max(1, self.args.per_device_train_batch_size // a.rloo_k)
+    width, tokens = max(self.train_dataset.lengths), a.response_length + self.answer_room(self.train_dataset.rows)
+    n = groups * a.rloo_k
+    return ([(groups, width), (n, tokens)] if self.shared else [(n, width + tokens)]), groups
+
+
+@patch
+def checkpoint_activations(self: PolicyTrainer, model) -> None:
+    "Without a cache, prompts are not shared."
+    self.shared = False
+    super(PolicyTrainer, self).checkpoint_activations(model)
+
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c097
 @patch
 def keep(self: PolicyTrainer, group: list[Rollout], most: int = 50):

@@ -496,6 +496,23 @@ def compute_loss(self: PreferenceTrainer, model, inputs, return_outputs=False, n
         )
     return losses.sum() / totals[0] * self.per_process(num_items_in_batch)
 
+# %% ../../nbs/08_training/02_preference.ipynb #mem102
+@patch
+def units(self: PreferenceTrainer, batch) -> int:
+    "Pairs of a batch."
+    return batch["ref"].shape[1]
+
+
+@patch
+def part(self: PreferenceTrainer, batch, start: int, stop: int) -> dict:
+    "Some pairs of a batch."
+    n, out = self.units(batch), dict(batch, ref=batch["ref"][:, start:stop])
+    for k, v in batch.items():
+        if not torch.is_tensor(v) or k in ("ref", "weights"):
+            continue
+        out[k] = v[start:stop] if len(v) == n else v.unflatten(0, (2, n))[:, start:stop].flatten(0, 1)
+    return out
+
 # %% ../../nbs/08_training/02_preference.ipynb #c077
 @patch
 def prepare(self: PreferenceTrainer, examples) -> PairData:

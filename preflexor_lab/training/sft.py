@@ -21,6 +21,7 @@ from preflexor_lab.text.masks import MaskPolicy, insert_thinking, last_end, mask
 from preflexor_lab.text.records import Reported
 from preflexor_lab.training.inputs import MachineArguments, load_if_named, refuse_other_inputs, usual_words
 from preflexor_lab.training.losses import nll_loss
+from preflexor_lab.training.memory import SHARE, StepRoom, available_memory, step_memory
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +187,12 @@ class CompletionArguments(MachineArguments):
     warmup_ratio: float = 0.0  # share of all steps in which the learning rate rises
     group_by_length: bool = False  # batches of similar length; train_sampling_strategy="group_by_length"
     marker_rate: float | None = None  # rows of new markers learn so many times faster; None: by the size of embeddings
+    step_memory: float | None = None  # GB that a step may take beside the weights; None: 90 % of what is free
 
     def __post_init__(self):
         refuse_changed(self, REFUSED_TRAINING_ARGUMENTS)
+        if self.step_memory is not None and not self.step_memory > 0:
+            raise ValueError(f"step_memory must be above 0 (GB), or None, got {self.step_memory}")
         if self.marker_rate is not None and not self.marker_rate > 0:
             raise ValueError(f"marker_rate must be above 0, or None, got {self.marker_rate}")
         if not 0 <= self.warmup_ratio < 1:
@@ -397,6 +401,7 @@ class CompletionTrainer(SummedMetrics, Trainer):
         optimizers=(None, None),  # optimizer and scheduler, made from args when None
     ):
         self.length_sampler, self.sums = None, {"train": {}, "eval": {}}
+        self.room, self.planned = None, False
         if getattr(args, "disable_dropout", False):
             switch_off_dropout(model)
         wake_adapter(model)
@@ -447,6 +452,86 @@ def logps(self: CompletionTrainer, model, batch) -> torch.Tensor:  # (B, T), 0 w
     reader = model if batch["holes"] else ModelWithInputs(model, attention_mask=None)
     logps = token_logps(reader, ids, batch["attention_mask"], labels)
     return logps * 0 if empty else logps
+
+# %% ../../nbs/08_training/01_sft.ipynb #mem002
+@patch
+def units(self: CompletionTrainer, batch) -> int:
+    "What a batch can be divided into: rows, pairs or groups; a hook."
+    return len(batch["input_ids"])
+
+
+@patch
+def shapes(self: CompletionTrainer, batch) -> list[tuple[int, int]]:
+    "(rows, tokens) of what passes through the model; a hook."
+    return [tuple(batch["input_ids"].shape)]
+
+
+@patch
+def part(self: CompletionTrainer, batch, start: int, stop: int) -> dict:
+    "Some units of a batch; a hook."
+    n = self.units(batch)
+
+    def cut(t):
+        return t[start * len(t) // n : stop * len(t) // n]
+
+    return {k: cut(v) if torch.is_tensor(v) and v.dim() and k != "weights" else v for k, v in batch.items()}
+
+
+@patch
+def largest(self: CompletionTrainer) -> tuple[list[tuple[int, int]], int]:
+    "Shapes and units of the largest micro-batch that may come; a hook."
+    data, size = self.train_dataset, self.args.train_batch_size
+    longest = sorted(range(len(data)), key=lambda i: -data.lengths[i])[:size]
+    batch = self.data_collator([data[i] for i in longest])
+    return self.shapes(batch), self.units(batch)
+
+
+@patch
+def checkpoint_activations(self: CompletionTrainer, model) -> None:
+    "Switch activation checkpointing on, in the middle of everything; a hook."
+    core = self.accelerator.unwrap_model(model)
+    core.activation_checkpointing_enable()
+    if hasattr(core, "peft_config"):
+        core.enable_input_require_grads()
+    self.args.activation_checkpointing = self.args.gradient_checkpointing = True
+
+# %% ../../nbs/08_training/01_sft.ipynb #mem006
+@patch
+def plan_room(self: CompletionTrainer, model) -> StepRoom | None:
+    "Measure the model and what is free, and say what follows; None where nothing is planned."
+    several = self.accelerator.num_processes > 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled
+    free = None if several else available_memory(self.args.device)
+    if free is None:
+        return None
+    core, asked = self.accelerator.unwrap_model(model), self.args.step_memory
+    try:
+        memory = step_memory(model, self.optimizer, self.accelerator.autocast)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as e:
+        logger.info("the memory of a step of %s cannot be measured (%s)", type(core).__name__, e)
+        return None
+    able = getattr(getattr(core, "get_base_model", lambda: core)(), "supports_gradient_checkpointing", False)
+    limit = SHARE * free if asked is None else 1e9 * asked
+    room = StepRoom(memory, limit, free if asked is None else limit, able, bool(self.args.activation_checkpointing))
+    was = room.checkpointed
+    if line := room.plan(*self.largest()):
+        logger.warning(line)
+    if room.checkpointed and not was:
+        self.checkpoint_activations(model)
+    return room
+
+
+@patch
+def training_step(self: CompletionTrainer, model, inputs, num_items_in_batch=None):
+    "Loss and gradients of a micro-batch, in parts when it would not fit as a whole."
+    if self.room is None and not self.planned:
+        self.room, self.planned = self.plan_room(model), True
+    step, n = super(CompletionTrainer, self).training_step, self.units(inputs)
+    size = n if self.room is None else self.room.size(self.shapes(inputs), n)
+    if size >= n:
+        return step(model, inputs, num_items_in_batch)
+    totals = inputs["weights"].to(self.args.device) if num_items_in_batch is None else num_items_in_batch
+    parts = [self.part(inputs, at, min(at + size, n)) for at in range(0, n, size)]
+    return sum(step(model, part, totals) for part in parts)
 
 # %% ../../nbs/08_training/01_sft.ipynb #c062
 @patch
