@@ -485,7 +485,7 @@ class LocalEngine:
         stop: Sequence[str] | None = None,  # strings that end a completion
         repetition_penalty: float = 1.0,  # 1 = none
         top_k: int = 0,  # keep this many tokens, 0 = all
-        add_special_tokens: bool | None = None,  # None: for text yes, for chat, whose template has them, no
+        add_special_tokens: bool = True,  # begin with what the tokenizer puts before a text, unless the prompt does
     ) -> list[list[Completion]]:  # `n` completions for each prompt
         "Completions of each prompt, as `GenerationParams` says; one whose prompt is too long has `error` set."
         params = GenerationParams(max_new_tokens, temperature, top_p, stop or (), repetition_penalty, top_k)
@@ -500,7 +500,7 @@ def _rows(
     n: int,  # completions per prompt
     seed: int,  # of the call
     params: GenerationParams,  # how to sample
-    add_special_tokens: bool | None,  # None: for text yes, for chat no
+    add_special_tokens: bool,  # begin with what the tokenizer puts before a text
 ) -> tuple[list[Row], dict[int, list[Completion]]]:  # rows to decode; failed completions by index of the prompt
     "Rows of all prompts that can be continued."
     rows, failed = [], {}
@@ -532,7 +532,7 @@ def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> N
 
 # %% ../../nbs/02_models/06_local.ipynb #c099
 def _complete(
-    engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool | None
+    engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool
 ) -> list[list[Completion]]:
     "Completions of a call, in the order of prompts and samples."
     rows, failed = _rows(engine, prompts, n, seed, params, special)
@@ -556,7 +556,7 @@ def generate_local_model(
     temperature: float = 1.0,  # of sampling
     max_new_tokens: int = 512,  # tokens
     do_sample: bool = True,  # False = greedy
-    add_special_tokens: bool = False,  # beyond those of the chat template
+    add_special_tokens: bool = True,  # a beginning of sequence, where the tokenizer has one and the template writes none
     num_beams: int = 1,  # 1: there is no beam search
     eos_token_id=None,  # id or ids; None = as the model says
     device=None,  # where to move the model; None = leave it
