@@ -142,6 +142,7 @@ def read_choice(
     return Completion(
         text if cut < 0 else text[:cut],
         ids=ids or (UNKNOWN_ID,) * (count if logps is None else len(logps)),
+        pieces=() if ids else tuple(str(t) for t in tokens or () if t is not None),
         logps=None if logps is None else tuple(logps),
         finish_reason="length" if choice.finish_reason == "length" and cut < 0 else "stop",
         **common,

@@ -74,7 +74,7 @@ def turn_end(
     full = _apply_template(tokenizer, [*question, {"role": "assistant", "content": _PROBE}], generate=False)
     behind = full.rpartition(_PROBE)[2]
     known = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
-    found = [(behind.index(token), -len(token)) for token in known if token and token in behind]
+    found = [(behind.index(token), -len(token)) for token in known if token.strip() and token in behind]
     if not found:
         return tokenizer.eos_token or ""
     at, size = min(found)
@@ -160,7 +160,8 @@ def prompt_ids(tokenizer, texts: list[str], special: bool) -> list[list[int]]:
 
 def continuation_ids(tokenizer, text: str) -> list[int]:
     "Ids of a text that follows another: no space and no beginning of sequence is put before it."
-    for before in ("\n", "a", ".", "0"):
+    letters = ("a", ".", "0")
+    for before in (*letters, "\n") if text[:1].isspace() else ("\n", *letters):
         head, joint = prompt_ids(tokenizer, [before, before + text], special=False)
         if head and tokenizer.unk_token_id not in head and joint[: len(head)] == head:
             return joint[len(head) :]
@@ -194,7 +195,7 @@ def split_at(
 # %% ../../nbs/01_text/05_chat.ipynb #c018
 def encode(
     tokenizer,  # Hugging Face tokenizer
-    prompts: list,  # str or chat messages, all of one kind
+    prompts: list,  # str or chat messages
     completions: list,  # str or chat messages, one per prompt
     max_length: int | None = None,  # tokens of prompt and completion together; the completion loses its end
     max_prompt_length: int | None = None,  # tokens of the prompt, which keeps its *end*, where the question is
@@ -204,28 +205,24 @@ def encode(
 ) -> list[
     tuple[list[int], list[int]]
 ]:  # (prompt ids, completion ids); the second empty when the prompt fills max_length
-    "Ids of examples; raises ValueError on mixed kinds, a missing end-of-sequence token or lengths below 1."
+    "Ids of examples; raises ValueError on a missing end-of-sequence token or lengths below 1."
     limits = {"max_length": max_length, "max_prompt_length": max_prompt_length}
     for name, n in (limits | {"max_completion_length": max_completion_length}).items():
         if n is not None and n < 1:
             raise ValueError(f"{name} must be at least 1 token or None, got {n}")
     if eos and tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos_token: set one, or pass eos=False")
-    plain = {isinstance(p, str) for p in prompts}
-    if len(plain) > 1:
-        raise ValueError("some prompts are text and some are chat messages: give one kind in one dataset")
     texts = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)]
     written = [m for m in markers if len(tokenizer.encode(m, add_special_tokens=False)) > 1]
     pieces = [split_at(c, written) for _, c in texts]
-    end = eos and plain == {True}  # a chat turn has its own
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special=True)
     joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special=True)
     out = []
-    for parts, head, joint in zip(pieces, heads, joints):
+    for prompt, parts, head, joint in zip(prompts, pieces, heads, joints):
         tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint)
         for part in parts[1:]:
             tail = tail + continuation_ids(tokenizer, part)
-        if end and tail[-1:] != [tokenizer.eos_token_id]:
+        if eos and isinstance(prompt, str) and tail[-1:] != [tokenizer.eos_token_id]:  # a chat turn has its own
             tail = tail + [tokenizer.eos_token_id]
         tail = tail[:max_completion_length]
         if max_prompt_length is not None:
@@ -234,6 +231,24 @@ def encode(
             head, tail = head[:max_length], tail[: max(0, max_length - len(head))]
         out.append((list(head), list(tail)))
     return out
+
+# %% ../../nbs/01_text/05_chat.ipynb #e5k002
+def end_ids(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+) -> list[int]:
+    "What ends a completion of this prompt."
+    chat = not isinstance(prompt, str)
+    return tokenizer.encode(turn_end(tokenizer), add_special_tokens=False) if chat else [tokenizer.eos_token_id]
+
+
+def answer_ids(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+    answer: str,  # that follows a sampled text
+) -> list[int]:
+    "Ids of an answer and its end."
+    return continuation_ids(tokenizer, answer) + end_ids(tokenizer, prompt)
 
 # %% ../../nbs/01_text/05_chat.ipynb #c023
 def tokenize_example(
