@@ -479,3 +479,24 @@ def score_texts(
             out[j] = {"sum": total, "mean": mean, "count": count}
     model.train(training)
     return out
+
+# %% ../../nbs/02_models/02_scoring.ipynb #e5s002
+def classifier_logits(
+    model,  # sequence classifier
+    input_ids: torch.Tensor,  # (B, T)
+    attention_mask: torch.Tensor,  # (B, T) 1 on tokens, 0 on pads
+    **inputs,  # whatever else it takes
+) -> torch.Tensor:  # (B, labels)
+    "Logits of each text; a head at every position is read at the last attended token, whatever pads are."
+    head, kept = getattr(model, "score", None), []
+    if head is None:
+        return model(input_ids=input_ids, attention_mask=attention_mask, **inputs).logits
+    handle = head.register_forward_hook(lambda _, args, out: kept.append(out))
+    try:
+        pooled = model(input_ids=input_ids, attention_mask=attention_mask, **inputs).logits
+    finally:
+        handle.remove()
+    if not kept or kept[-1].dim() != 3:  # the model chose a position, or a mean, before its head
+        return pooled
+    places = torch.arange(input_ids.shape[1], device=attention_mask.device) * attention_mask
+    return kept[-1][torch.arange(len(input_ids), device=input_ids.device), places.argmax(1)]

@@ -170,7 +170,9 @@ def continuation_ids(tokenizer, text: str) -> list[int]:
 
 def completion_ids(tokenizer, text: str, head: list[int], joint: list[int]) -> list[int]:
     "What follows the prompt in the joint tokenisation, or the completion's own ids where a token merges across."
-    border = joint[: len(head)] == head and head[-1:] != [tokenizer.unk_token_id]  # an unknown word swallows what follows
+    border = joint[: len(head)] == head and head[-1:] != [
+        tokenizer.unk_token_id
+    ]  # an unknown word swallows what follows
     return joint[len(head) :] if border else continuation_ids(tokenizer, text)
 
 # %% ../../nbs/01_text/05_chat.ipynb #118b0bd0
