@@ -8,6 +8,7 @@ __all__ = ['render', 'encode']
 # %% ../../nbs/01_text/05_chat.ipynb #c002
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from jinja2 import TemplateError
 
@@ -195,6 +196,49 @@ def split_at(
     pattern = "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
     return [piece for piece in re.split(f"({pattern})", text) if piece]
 
+# %% ../../nbs/01_text/05_chat.ipynb #e5c012
+_LOSSES = {
+    "end": "lose their end",
+    "system": "lose their system prompt",
+    "beginning": "lose the beginning of their prompt",
+    "all": "are left out, as their prompt alone fills it",
+}
+
+
+@dataclass
+class Cuts:
+    "Rows that length limits cut, by what they lose."
+
+    rows: int = 0  # how many there are
+    first: int = 0  # number of the first row of the data that is read now
+    lost: dict = field(default_factory=dict)  # what is lost -> numbers of the rows
+
+    def begin(self, rows: int) -> None:
+        "More data follows, of so many rows."
+        self.first, self.rows = self.rows, self.rows + rows
+
+    def note(self, i: int, what: str) -> None:
+        "Row `i` of the data that is read now loses its 'end', its 'system' prompt, a 'beginning', or 'all'."
+        self.lost.setdefault(what, set()).add(self.first + i)
+
+    def compare(self, i: int, prompt, whole: tuple, kept: tuple) -> None:
+        "Note what row `i` has lost: (prompt ids, completion ids) as they were, and as they are."
+        if len(kept[0]) < len(whole[0]):
+            self.note(i, "system" if not isinstance(prompt, str) and prompt[0]["role"] == "system" else "beginning")
+        if len(kept[1]) < len(whole[1]):
+            self.note(i, "end")
+
+    def line(self, **limits: int | None) -> str:  # empty when nothing was cut
+        "One line: how many rows are longer than these limits, and what they lose."
+        gone = self.lost.get("all", set())
+        found = {w: self.lost.get(w, set()) - (gone if w != "all" else set()) for w in _LOSSES}
+        if not (cut := set().union(*found.values())):
+            return ""
+        given = [f"{name}={value}" for name, value in limits.items() if value is not None]
+        lost = ", ".join(f"{len(found[w])} {text}" for w, text in _LOSSES.items() if found[w])
+        raised = " or ".join(name for name, value in limits.items() if value is not None)
+        return f"{len(cut)} of {self.rows} rows are longer than {' or '.join(given)}: {lost}; raise {raised}"
+
 # %% ../../nbs/01_text/05_chat.ipynb #c018
 def encode(
     tokenizer,  # Hugging Face tokenizer
@@ -205,6 +249,7 @@ def encode(
     max_completion_length: int | None = None,  # tokens of the completion, which keeps its start
     eos: bool = True,  # end every completion with the end-of-sequence token
     markers: Sequence[str] = (),  # markers; those that are no tokens get the same ids wherever they stand
+    cuts: Cuts | None = None,  # where it is counted what the limits cut
 ) -> list[
     tuple[list[int], list[int]]
 ]:  # (prompt ids, completion ids); the second empty when the prompt fills max_length
@@ -221,17 +266,20 @@ def encode(
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special=True)
     joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special=True)
     out = []
-    for prompt, parts, head, joint in zip(prompts, pieces, heads, joints):
+    for i, (prompt, parts, head, joint) in enumerate(zip(prompts, pieces, heads, joints)):
         tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint)
         for part in parts[1:]:
             tail = tail + continuation_ids(tokenizer, part)
         if eos and isinstance(prompt, str) and tail[-1:] != [tokenizer.eos_token_id]:  # a chat turn has its own
             tail = tail + [tokenizer.eos_token_id]
+        whole = (head, tail)
         tail = tail[:max_completion_length]
         if max_prompt_length is not None:
             head = head[-max_prompt_length:]
         if max_length is not None:
             head, tail = head[:max_length], tail[: max(0, max_length - len(head))]
+        if cuts is not None and tail:
+            cuts.compare(i, prompt, whole, (head, tail))
         out.append((list(head), list(tail)))
     return out
 
