@@ -567,7 +567,7 @@ def generate_local_model(
     temperature: float = 1.0,  # of sampling
     max_new_tokens: int = 512,  # tokens
     do_sample: bool = True,  # False = greedy
-    add_special_tokens: bool = True,  # a beginning of sequence, where the tokenizer has one and the template writes none
+    add_special_tokens: bool = True,  # one beginning of sequence, where the template writes none
     num_beams: int = 1,  # 1: there is no beam search
     eos_token_id=None,  # id or ids; None = as the model says
     device=None,  # where to move the model; None = leave it

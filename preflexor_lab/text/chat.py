@@ -56,9 +56,9 @@ def render_prompt(
     begun = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
     text = _apply_template(tokenizer, messages, generate=True)
     for n, message in enumerate(messages):
-        if message["role"] != "assistant" and str(message["content"]).strip() not in text:
+        if message["role"] == "user" and str(message["content"]).strip() not in text:
             raise ValueError(
-                f"the chat template leaves out message {n} ({message['role']}): {message['content']!r:.60};"
+                f"the chat template leaves out message {n}, of the user: {message['content']!r:.60};"
                 " it may be made for messages with images: set another chat_template, or give the prompt as text"
             )
     return "".join(_joined(text, begun))
