@@ -4,6 +4,7 @@ Tiny models with random weights stand for their architectures; what is tested is
 them as transformers does, whatever their caches, positions and adapters are.
 """
 
+import copy
 import math
 
 import pytest
@@ -13,11 +14,13 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from preflexor_lab.data.judges import RewardModelJudge
 from preflexor_lab.models.adapters import add_lora, merge_lora
 from preflexor_lab.models.cache import roomy_cache
 from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path, quiet_transformers, save_model
 from preflexor_lab.models.local import Forward, LocalEngine, read_prompts
 from preflexor_lab.text.markers import THINK_END, THINK_START, register_markers
+from preflexor_lab.tools.sentiment import Classifier
 from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
 from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
 from preflexor_lab.training.sft import SFTConfig, SFTTrainer
@@ -325,3 +328,35 @@ def test_dropout_of_attention_is_switched_off(tok, tmp_path):
     ids = torch.tensor([tok.encode("hello there")])
     model.train()
     assert torch.equal(model(ids).logits, model(ids).logits)
+
+
+def reward_model(tok):
+    "A tiny classifier whose padding is its end of sequence."
+    torch.manual_seed(3)
+    sizes = {k: v for k, v in SIZES.items() if not k.endswith("token_id")}
+    model = transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**sizes, num_labels=1)).eval()
+    model.config.pad_token_id = tok.eos_token_id
+    torch.nn.init.normal_(model.score.weight)
+    return model
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_reward_is_read_at_the_last_token_when_pads_are_ends(side, tok):
+    tok = copy.deepcopy(tok)
+    tok.pad_token, tok.padding_side = tok.eos_token, side
+    model, answers = (
+        reward_model(tok),
+        ["yes<e>", "no, it is not<e>", "perhaps<e>", "a much longer answer than that<e>"],
+    )
+    with torch.no_grad():
+        rows = [torch.tensor([tok.encode("why?" + a)]) for a in answers]
+        wanted = [model.score(model.model(r).last_hidden_state[0, -1]).item() for r in rows]
+        pooled = [model(r).logits.item() for r in rows]  # transformers reads the token before the end
+    together = [v.score for v in RewardModelJudge(model, tok)(["why?"], [answers])[0]]
+    alone = [RewardModelJudge(model, tok)(["why?"], [[a]])[0][0].score for a in answers]
+    assert together == pytest.approx(wanted, abs=1e-5) and alone == pytest.approx(wanted, abs=1e-5)
+    order, elsewhere = ([i for _, i in sorted((x, i) for i, x in enumerate(xs))] for xs in (wanted, pooled))
+    assert order != elsewhere  # so that reading the other token would be seen
+    classify = Classifier(model, tok, credit="leave_one_out", window=64)
+    odds = [z for z, _ in classify._read(["why?" + a for a in answers], "")]
+    assert odds == pytest.approx(wanted, abs=1e-5)

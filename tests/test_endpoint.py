@@ -436,3 +436,19 @@ def test_the_papers_recipe_with_a_served_teacher(served, root, shared_data, tmp_
     } <= measured
     unmerged = tmp_path / "run" / "model" / "adapter_config.json"
     assert not unmerged.exists(), "the adapter must be merged into the model that is shipped"
+
+
+def test_an_open_turn_is_continued_where_the_server_can(caplog):
+    open_turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    asked = {"continue_final_message": True, "add_generation_prompt": False}
+    with BadServer() as server:
+        engine(server).generate([open_turn, [open_turn[0]]])
+        bodies = sorted((seen["body"] for seen in server.seen), key=lambda body: len(body["messages"]))
+        assert not asked.keys() & bodies[0].keys() and asked.items() <= bodies[1].items()
+    refusal = (422, {}, {"detail": "Unexpected fields in the request: {'continue_final_message'}"})
+    with BadServer(refusal, "fine") as server, caplog.at_level("WARNING"):
+        client = engine(server, concurrency=1)
+        done = client.generate([open_turn, open_turn])
+        assert [c.text for (c,) in done] == ["fine"] * 2 and len(server.seen) == 3
+        assert not asked.keys() & server.seen[-1]["body"].keys()
+        assert len(caplog.records) == 1 and "cannot go on with an open turn" in caplog.text

@@ -18,6 +18,7 @@ from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.tasks import materials_lab as world
 from preflexor_lab.text.markers import THINK_END
 from preflexor_lab.training.callbacks import make_arguments
+from preflexor_lab.training.policy_gradient import PolicyConfig, PolicyTrainer
 
 NAME = str(nano_path("novice"))
 
@@ -210,3 +211,72 @@ def test_without_log_probabilities_or_ids_it_is_refused(tmp_path, tokenizer):
         with Server(model, tokenizer, logprobs=served) as server, pytest.raises(EngineError, match=said) as refused:
             latro(tmp_path, model, tokenizer, server, **asks).train()
         assert "\n" not in str(refused.value) and server.seen
+
+
+class Words(Server):
+    "Tells the texts of tokens, and not their ids; `change` may falsify what it says."
+
+    def __init__(self, model, tokenizer, change=lambda choice, usage: None):
+        super().__init__(model, tokenizer)
+        self.change = change
+
+    def answer(self, path, asked):
+        said = super().answer(path, dict(asked, return_token_ids=False))
+        self.change(said["choices"][0], said["usage"])
+        return said
+
+
+def other_tokens(choice, usage):
+    "As many tokens, cut elsewhere."
+    names = choice["logprobs"]["tokens"]
+    at = next(i for i, n in enumerate(names[:-1]) if len(n) > 1 and not n.startswith("<") and len(names[i + 1]) > 1)
+    names[at : at + 2] = [names[at][:-1], names[at][-1] + names[at + 1]]
+
+
+def one_more_token(choice, usage):
+    "A token that the text does not have."
+    choice["logprobs"]["tokens"].append("!")
+    choice["logprobs"]["token_logprobs"].append(-1.0)
+    choice["logprobs"]["tokens"].append("?")
+    choice["logprobs"]["token_logprobs"].append(-1.0)
+
+
+def another_prompt(choice, usage):
+    "The prompt inside a chat template of the server."
+    usage["prompt_tokens"] += 7
+
+
+def rloo(folder, model, tokenizer, server):
+    "A trainer of one step whose samples come from the server as text."
+    rows = [dict(prompt=i.prompt) for i in world.items(2, seed=5, hops=(3, 4), split="train")]
+    args = make_arguments(
+        PolicyConfig, folder, rloo_k=2, per_device_train_batch_size=4, response_length=40, max_steps=1, optim="sgd"
+    )
+    engine = EndpointEngine(server.url, "novice", api="completions", logprobs=True, max_retries=0)
+    return PolicyTrainer(model, args, rows, tokenizer, tool=lambda p, r, row: float(len(r)), engine=engine)
+
+
+def test_a_sample_told_as_text_is_trained_when_it_reads_as_the_same_tokens(tmp_path, tokenizer):
+    model = weights()
+    with Words(model, tokenizer) as server:
+        trainer = rloo(tmp_path, model, tokenizer, server)
+        groups = trainer.sample(trainer.train_dataset.rows)
+    sampled = [r for g in groups for r in g if not r.error]
+    assert len(sampled) >= 2
+    for r in sampled:
+        assert tokenizer.decode(r.ids).startswith(r.completion.text) and len(r.ids) == len(r.completion.logps)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (other_tokens, "reads as other tokens than the endpoint sampled"),
+        (one_more_token, "reads as other tokens than the endpoint sampled"),
+        (another_prompt, "the endpoint read the prompt as"),
+    ],
+)
+def test_a_sample_of_other_tokens_is_refused(change, said, tmp_path, tokenizer):
+    model = weights()
+    with Words(model, tokenizer, change) as server, pytest.raises(ValueError, match=said) as refused:
+        rloo(tmp_path, model, tokenizer, server).train()
+    assert "\n" not in str(refused.value)

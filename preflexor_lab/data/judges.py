@@ -21,8 +21,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from fastcore.basics import patch
 
+from ..models.scoring import classifier_logits
 from ..runs.ledger import LedgerRow
-from ..text.chat import render_prompt
+from ..text.chat import prompt_ids, render_prompt
 from ..text.markers import MARKERS, THINK_TAGS, Markers, neutralise, read_sections, split_sections
 from ..text.records import Certificate, Completion
 
@@ -678,13 +679,15 @@ def ids(
     self: RewardModelJudge,
     prompt,  # text or chat messages
     response: str,  # what was answered
-) -> list[int]:  # at most `max_length` ids
+) -> list[int]:
     "Ids of one conversation, through the chat template when the prompt is messages."
+    tokenizer = self.tokenizer
     if isinstance(prompt, str):
-        text = prompt + response
-    else:
-        text = self.tokenizer.apply_chat_template([*prompt, dict(role="assistant", content=response)], tokenize=False)
-    return self.tokenizer(text, add_special_tokens=isinstance(prompt, str))["input_ids"][-self.max_length :]
+        ids = prompt_ids(tokenizer, [prompt + response], special=True)[0]
+        end = tokenizer("a")["input_ids"][-1:]
+        return ids + end if end == [tokenizer.eos_token_id] != ids[-1:] else ids  # some end a text by themselves
+    text = tokenizer.apply_chat_template([*prompt, dict(role="assistant", content=response)], tokenize=False)
+    return prompt_ids(tokenizer, [text], special=True)[0]
 
 # %% ../../nbs/07_data/01_judges.ipynb #c070
 @patch
@@ -692,12 +695,12 @@ def _scores(
     self: RewardModelJudge,
     rows: list[list[int]],  # ids of one batch
 ) -> list[float]:  # one each
-    "One forward pass over a batch, padded on the right."
+    "One forward pass over a batch, padded on the right, read at each text's last token."
     device, width = next(self.model.parameters()).device, max(map(len, rows))
     ids = torch.tensor([r + [self.pad] * (width - len(r)) for r in rows], device=device)
     mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows], device=device)
     with torch.no_grad():
-        return self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
+        return classifier_logits(self.model, ids, mask)[:, 0].float().tolist()
 
 # %% ../../nbs/07_data/01_judges.ipynb #c073
 @patch
@@ -708,7 +711,11 @@ def __call__(  # noqa: F811
     items: Sequence | None = None,  # not used
 ) -> list[list[Verdict]]:  # the same shape
     "One forward pass per batch, the longest texts first; a score that is not finite is an invalid vote."
-    rows = [self.ids(prompts[j], r) for j, row in enumerate(responses) for r in row]
+    whole = [self.ids(prompts[j], r) for j, row in enumerate(responses) for r in row]
+    if cut := sum(len(ids) > self.max_length for ids in whole):
+        line = "%d of %d texts are longer than max_length=%d of the reward model and lose their beginning; raise it"
+        log.warning(line, cut, len(whole), self.max_length)
+    rows = [ids[-self.max_length :] for ids in whole]
     found, order = [0.0] * len(rows), sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     for at in range(0, len(order), self.batch_size):
         part = order[at : at + self.batch_size]

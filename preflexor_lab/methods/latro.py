@@ -14,6 +14,7 @@ import torch
 from fastcore.basics import patch
 
 from ..tasks.graders import with_markers
+from ..text.chat import answer_ids
 from ..text.display import escape_html
 from ..text.markers import THINK_END, Markers, read_sections
 from ..text.records import Certificate, Completion
@@ -142,11 +143,10 @@ class LaTROTrainer(PolicyTrainer):
             args.num_train_epochs = args.total_episodes / len(self.train_dataset)
 
     def answer_ids(self, row) -> list[int]:
-        "Token ids of a row's answer, the end of sequence included."
+        "Token ids of a row's answer, its end included."
         if "answer_ids" in row:
             return row["answer_ids"]
-        ids = self.tokenizer(row["responses"], add_special_tokens=False)["input_ids"]
-        return [*ids, self.tokenizer.eos_token_id]
+        return answer_ids(self.tokenizer, row["queries"], row["responses"])
 
     def answer_room(self, rows) -> int:
         "Tokens of the longest answer."

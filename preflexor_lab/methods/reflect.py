@@ -621,12 +621,20 @@ def _as_engine(model, tokenizer):
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c114
 def _recursive(
-    reasoner, critic, form: ChatFormat, source: str, temperatures: tuple, kw: dict, question: str, N: int, show: bool
+    reasoner,
+    critic,
+    form: ChatFormat,
+    source: str,
+    temperatures: tuple,
+    kw: dict,
+    question: str,
+    rounds: int,
+    show: bool,
 ) -> RecursiveResponse:
     "One question through the loop with integration, in the published shape; `show` prints the trace."
     ask, improve = (kw | dict(temperature=t, top_p=1.0) for t in temperatures)
     loop = _Loop(reasoner, critic, critic, form, source, _never, ask, improve)
-    (run,) = _run_loop(loop, [question], N, critic)
+    (run,) = _run_loop(loop, [question], rounds, critic)
     trace = _trace(run)
     if show:
         print(trace_text(trace))
@@ -640,7 +648,7 @@ def recursive_response_from_thinking(
     model_critic,  # the critic: a model or an engine
     tokenizer_critic,  # its tokenizer; None beside an engine
     question: str,  # what to answer
-    N: int = 1,  # rounds of critique, improvement and answer
+    N: int = 1,  # answers: the first, and N - 1 after a critique and an improvement
     temperature: float = 0.1,  # of answers
     temperature_improvement: float = 0.1,  # of critique, improvement, integration
     system_prompt: str = "",  # of the reasoner
@@ -652,12 +660,14 @@ def recursive_response_from_thinking(
     thinking_end: str = MARKERS.end("thinking"),  # marker
     seed: int = 0,  # of the sampling
 ) -> RecursiveResponse:  # output, outputs, integrated; and .trace
-    "Recursive reasoning with a critic of the thinking; raises ValueError on an empty question or negative N."
+    "Recursive reasoning with a critic of the thinking; raises ValueError on an empty question or an N below 1."
+    if N < 1:
+        raise ValueError(f"recursive_response_from_thinking: N={N} answers; give at least 1")
     markers = Markers({"thinking": (thinking_start, thinking_end), "reflection": MARKERS.pairs["reflection"]})
     form = ChatFormat(system_prompt, system_prompt_critic, system_prompt_integrator, markers=markers)
     reasoner, critic = _as_engine(model, tokenizer), _as_engine(model_critic, tokenizer_critic)
     temperatures, kw = (temperature, temperature_improvement), dict(max_new_tokens=max_new_tokens, seed=seed)
-    return _recursive(reasoner, critic, form, "critic", temperatures, kw, question, N, verbatim)
+    return _recursive(reasoner, critic, form, "critic", temperatures, kw, question, N - 1, verbatim)
 
 # %% ../../nbs/10_methods/01_reflect.ipynb #c121
 def recursive_response(

@@ -142,6 +142,7 @@ def read_choice(
     return Completion(
         text if cut < 0 else text[:cut],
         ids=ids or (UNKNOWN_ID,) * (count if logps is None else len(logps)),
+        pieces=() if ids else tuple(str(t) for t in tokens or () if t is not None),
         logps=None if logps is None else tuple(logps),
         finish_reason="length" if choice.finish_reason == "length" and cut < 0 else "stop",
         **common,
@@ -211,6 +212,7 @@ class EndpointEngine:
         self.token_budget, self.spent = token_budget, 0  # tokens
         self.calls = Counter()  # requests, and failures by kind
         self.reached = self.warned = False  # whether it ever answered; whether the warning on equal samples was given
+        self.continues = not urlparse(self.url).netloc.endswith("openai.com")  # goes on with a turn that is open
         self.model = model or run_async(only_model(self))
         self.weights, place = "", urlparse(self.url)
         self.engine_id = f"EndpointEngine:{self.model}@{place.netloc.rpartition('@')[2]}{place.path}"
@@ -256,6 +258,8 @@ def request(
     else:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
         fields = {"messages": messages, "logprobs": True if engine.logprobs else None}
+        if messages[-1]["role"] == "assistant" and engine.continues:  # an open turn, as vLLM and SGLang continue it
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
     fields |= {
         "model": engine.model,
         "max_tokens": params.max_new_tokens,
@@ -307,6 +311,21 @@ def _check_reachable(engine: EndpointEngine, error: Exception, reason: str, atte
         raise EngineError(f"nobody answers at {engine.url} ({reason}): {remedy}") from error
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
+def _cannot_continue(engine: EndpointEngine, error: Exception, fields: dict) -> bool:
+    "Whether the server refused `continue_final_message`; takes it out of the request, and warns once."
+    asked = fields.get("extra_body") or {}
+    if getattr(error, "status_code", None) not in (400, 422) or "continue_final_message" not in asked:
+        return False
+    if not any(word in str(error) for word in ("continue_final_message", "add_generation_prompt")):
+        return False
+    for name in ("continue_final_message", "add_generation_prompt"):
+        asked.pop(name, None)
+    if engine.continues:
+        _log.warning("%s cannot go on with an open turn of the assistant: it begins a new one", engine.url)
+    engine.continues = False
+    return True
+
+
 async def ask(
     engine: EndpointEngine,  # whose settings and counts are used
     client,  # its asynchronous client
@@ -327,6 +346,8 @@ async def ask(
         try:
             answer = await create(**fields)
         except Exception as error:  # sorted by `classify`, which raises what is not the endpoint's doing
+            if _cannot_continue(engine, error, fields):
+                return await ask(engine, client, fields, params, seed)
             kind, reason = classify(error, engine.model)
             headers = getattr(getattr(error, "response", None), "headers", None)
             engine.reached |= headers is not None

@@ -296,18 +296,21 @@ def decode_batch(
     device: torch.device | str = "cpu",  # where the model is
     stopped: Callable | None = None,  # (list of token ids) -> bool, called now and then with the tokens of each row
     every: int = 4,  # steps between two such calls; the caller trims what was written too much
+    inserted: Sequence[int] = (),  # ids that the model reads after every token that it wrote
 ) -> None:
     "Prefill each distinct prompt, and each long prefix, once; then decode all rows together until every one has ended."
     prompts, spread, choose = _prompts_of(rows, cache)
     spread = torch.tensor(spread, device=device)
     logits, ids, mask, positions = read_prompts(forward, prompts, cache, device)
     logits = logits[spread]
-    shared = share_prompts(forward, cache, spread, len(prompts), mask)
+    shared = None if inserted else share_prompts(forward, cache, spread, len(prompts), mask)
     if shared is None and len(prompts) < len(rows):
         cache.batch_select_indices(spread)
     state, width, padded = BatchState(rows, params, eos, logits), ids.shape[1], bool((mask == 0).any())
-    mask = torch.cat([mask[spread], mask.new_ones(len(rows), state.steps)], 1)
+    size = 1 + len(inserted)  # tokens read at each step
+    mask = torch.cat([mask[spread], mask.new_ones(len(rows), state.steps * size)], 1)
     position = positions[spread, -1:]
+    block, ahead = torch.tensor([list(inserted)], dtype=torch.long, device=device), torch.arange(size, device=device)
     with nullcontext() if shared is None else shared:
         for t in range(state.steps):
             new = state.sample(logits, t)
@@ -320,11 +323,12 @@ def decode_batch(
                 if shared is not None:
                     shared.select(keep)
                 new, mask, position = new[keep], mask[keep], position[keep]
-            position = position + 1
+            read = torch.cat([new[:, None], block.expand(len(new), -1)], 1)
+            places, position = position + 1 + ahead, position + size
             if width + t + 1 == getattr(forward, "restart", None):
                 cache, logits = _read_again(forward, ids[spread[state.live]], state.tokens[state.live, : t + 1], cache)
                 continue
-            logits = forward(new[:, None], mask[:, : width + t + 1] if padded else None, position, cache)
+            logits = forward(read, mask[:, : width + (t + 1) * size] if padded else None, places, cache)
     state.write_rows()
 
 # %% ../../nbs/02_models/06_local.ipynb #c062
@@ -572,6 +576,7 @@ class LocalEngine:
         name: str | None = None,  # model name within engine_id; None = its class, which does not change with a path
         eos_token_id=None,  # id or ids that end a sequence; None = as the model says
         weights: str | None = None,  # hash of the weights when it is known; None = compute it
+        inserted: Sequence[int] = (),  # ids put after every token that is written, from `thinking_block`
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
@@ -579,7 +584,10 @@ class LocalEngine:
         self.batch_size = batch_size
         self.forward = Forward(self.model)
         self.name = name or type(self.forward.core).__name__
-        self.eos = _eos_tuple(eos_token_id, self.forward.core, tokenizer)
+        self.eos, self.inserted = _eos_tuple(eos_token_id, self.forward.core, tokenizer), tuple(inserted)
+        if inserted and (self.forward.restart or not can_choose_rows(roomy_cache(self.forward.core.config, 1))):
+            name = type(self.forward.core).__name__
+            raise ValueError(f"inserted= needs a model with plain attention and positions; {name} has other layers")
         self.refresh(weights)
 
     def refresh(
@@ -588,7 +596,8 @@ class LocalEngine:
     ) -> str:  # the new engine_id
         "Hash the weights again, after they changed."
         self.weights = weights or weights_hash(self.model)
-        self.engine_id = f"LocalEngine:{self.name}:{self.weights}"
+        after = ":after " + " ".join(map(str, self.inserted)) if self.inserted else ""
+        self.engine_id = f"LocalEngine:{self.name}:{self.weights}{after}"
         return self.engine_id
 
     def decode(self, rows: list[Row], params: GenerationParams) -> None:
@@ -606,7 +615,7 @@ class LocalEngine:
         stop: Sequence[str] | None = None,  # strings that end a completion
         repetition_penalty: float = 1.0,  # 1 = none
         top_k: int = 0,  # keep this many tokens, 0 = all
-        add_special_tokens: bool | None = None,  # None: for text yes, for chat, whose template has them, no
+        add_special_tokens: bool = True,  # begin with what the tokenizer puts before a text, unless the prompt does
     ) -> list[list[Completion]]:  # `n` completions for each prompt
         "Completions of each prompt, as `GenerationParams` says; one whose prompt is too long has `error` set."
         params = GenerationParams(max_new_tokens, temperature, top_p, stop or (), repetition_penalty, top_k)
@@ -621,14 +630,15 @@ def _rows(
     n: int,  # completions per prompt
     seed: int,  # of the call
     params: GenerationParams,  # how to sample
-    add_special_tokens: bool | None,  # None: for text yes, for chat no
+    add_special_tokens: bool,  # begin with what the tokenizer puts before a text
 ) -> tuple[list[Row], dict[int, list[Completion]]]:  # rows to decode; failed completions by index of the prompt
     "Rows of all prompts that can be continued."
     rows, failed = [], {}
     for i, prompt in enumerate(prompts):
         ids = encode_prompt(engine.tokenizer, prompt, add_special_tokens)
         seeds = [sequence_seed(seed, prompt, s) for s in range(n)]
-        room = min(params.max_new_tokens, (engine.forward.window or 10**9) - len(ids))
+        window, size = engine.forward.window or 10**9, 1 + len(engine.inserted)
+        room = min(params.max_new_tokens, (window - len(ids) - 1) // size + 1)
         if error := engine.forward.refusal(ids):
             common = {"error": error, "engine_id": engine.engine_id, "prompt_tokens": len(ids)}
             failed[i] = [Completion("", finish_reason="error", seed=s, **common) for s in seeds]
@@ -648,11 +658,12 @@ def _decode(engine: LocalEngine, rows: list[Row], params: GenerationParams) -> N
     with evaluating(engine.model), rows_in_place(engine.model), fused_lora(engine.model):
         for part in _batches(rows, engine.batch_size, needs_equal_lengths(core.config)):
             cache = roomy_cache(core.config, min(params.max_new_tokens, 256))
-            decode_batch(engine.forward, part, params, engine.eos, cache, device, stopped if params.stop else None)
+            stop = stopped if params.stop else None
+            decode_batch(engine.forward, part, params, engine.eos, cache, device, stop, inserted=engine.inserted)
 
 # %% ../../nbs/02_models/06_local.ipynb #c099
 def _complete(
-    engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool | None
+    engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool
 ) -> list[list[Completion]]:
     "Completions of a call, in the order of prompts and samples."
     rows, failed = _rows(engine, prompts, n, seed, params, special)
@@ -676,7 +687,7 @@ def generate_local_model(
     temperature: float = 1.0,  # of sampling
     max_new_tokens: int = 512,  # tokens
     do_sample: bool = True,  # False = greedy
-    add_special_tokens: bool = False,  # beyond those of the chat template
+    add_special_tokens: bool = True,  # one beginning of sequence, where the template writes none
     num_beams: int = 1,  # 1: there is no beam search
     eos_token_id=None,  # id or ids; None = as the model says
     device=None,  # where to move the model; None = leave it

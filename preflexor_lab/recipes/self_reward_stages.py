@@ -41,13 +41,6 @@ class EFTSpec(SamplingSpec, CompletionSpec, TrainingSpec):
         return ("grade",)
 
 # %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c008
-def _text(tokenizer, prompt) -> str:
-    "A judge's question as text: one dataset holds one kind of prompt."
-    if isinstance(prompt, str):
-        return prompt
-    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-
-
 @register_stage(EFTSpec)
 class EFTStage(ConfigStage):
     "Trains on judgements of own samples, and on own samples themselves."
@@ -66,7 +59,7 @@ class EFTStage(ConfigStage):
         own = [dict(prompt=i.prompt, completion=row[0]) for i, row in zip(items, answers) if row][: len(judged)]
         kept = {f"judgements with score {k}": n for k, n in judged.report["kept"].items()}
         work.count(judgements=len(judged), own_answers=len(own), **kept)
-        rows = [dict(prompt=_text(work.tokenizer, e["prompt"]), completion=e["completion"]) for e in judged]
+        rows = [dict(prompt=e["prompt"], completion=e["completion"]) for e in judged]
         return SFTStageConfig([rows, own], **self.options())
 
 # %% ../../nbs/11_recipes/06_eft_self_reward_spin.ipynb #c011

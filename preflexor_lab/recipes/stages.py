@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastcore.basics import patch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..models.adapters import add_lora, merge_lora
 from ..models.loading import load_model, small_model, train_tokenizer
@@ -44,10 +44,20 @@ class MaskSpec(Spec):
     thinking_token_mask_percentage: float = Field(0.2, ge=0, le=1, description="that share")
     include_thinking_token_in_labels: bool = Field(True, description="train the markers themselves")
     dynamic_answer_comparison: bool = Field(False, description="train the answer alone")
-    use_thinking_after_every_token: bool = Field(False, description="insert thinking after every token")
+    use_thinking_after_every_token: bool = Field(False, description="refused: a recipe's models insert nothing")
     n_think: int = Field(8, ge=1, description="tokens inserted")
     skip_thinking_for_rejected: bool = Field(False, description="insert on the chosen side only")
     redraw_each_epoch: bool = Field(False, description="draw the masked share anew in each epoch")
+
+    @model_validator(mode="after")
+    def _inserts_nothing(self):
+        if self.use_thinking_after_every_token:
+            raise ValueError(
+                "use_thinking_after_every_token trains a model for thinking that is inserted while it writes, and what"
+                " evaluates and serves the model of a recipe inserts none: train it in Python, with MaskPolicy, and"
+                " generate with LocalEngine(inserted=thinking_block(...))"
+            )
+        return self
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c008
 class CompletionSpec(Spec):

@@ -8,8 +8,11 @@ __all__ = ['render', 'encode']
 # %% ../../nbs/01_text/05_chat.ipynb #c002
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from .markers import THINK_END, THINK_START
+from jinja2 import TemplateError
+
+from .markers import THINK_END, THINK_START, opened_by
 from .masks import MaskPolicy
 
 # %% ../../nbs/01_text/05_chat.ipynb #c007
@@ -20,21 +23,45 @@ def _apply_template(tokenizer, messages: Sequence[Mapping[str, str]], generate: 
             "the prompt is a list of messages and the tokenizer has no chat template: "
             "set tokenizer.chat_template, or give the prompt as text"
         )
-    return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+    try:
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+    except TemplateError as e:
+        raise ValueError(
+            f"the chat template refuses these messages ({e}): change them, or give the prompt as text"
+        ) from e
+
+
+def _joined(
+    head: str,  # the text so far, open for a reply
+    reply: str,  # what follows it
+) -> tuple[str, str]:  # both, without a thinking marker that the first ends in and the second repeats
+    "A template may open the thinking that a reply opens too."
+    start = opened_by(head)[0]
+    if not start or not reply.lstrip().startswith(start):
+        return head, reply
+    space = head[len(head.rstrip()) :]
+    return head, reply.lstrip()[len(start) :].removeprefix(space)
 
 
 def render_prompt(
     tokenizer,  # Hugging Face tokenizer
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages with "role" and "content"
 ) -> str:  # the text the model reads
-    "Text of a prompt; a last message of the assistant is left open. Raises ValueError without a chat template."
+    "Text of a prompt; a last message of the assistant is left open. Raises ValueError without a fitting chat template."
     if isinstance(prompt, str):
         return prompt
     messages = [dict(m) for m in prompt]
     if not messages or any({"role", "content"} - set(m) for m in messages):
         raise ValueError(f"a chat prompt is a non-empty list of {{'role', 'content'}} messages; got {prompt!r:.80}")
     begun = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
-    return _apply_template(tokenizer, messages, generate=True) + begun
+    text = _apply_template(tokenizer, messages, generate=True)
+    for n, message in enumerate(messages):
+        if message["role"] == "user" and str(message["content"]).strip() not in text:
+            raise ValueError(
+                f"the chat template leaves out message {n}, of the user: {message['content']!r:.60};"
+                " it may be made for messages with images: set another chat_template, or give the prompt as text"
+            )
+    return "".join(_joined(text, begun))
 
 # %% ../../nbs/01_text/05_chat.ipynb #7bc3f73c
 _PROBE = "zq7"  # a reply that no template has anything to do with
@@ -48,7 +75,7 @@ def turn_end(
     full = _apply_template(tokenizer, [*question, {"role": "assistant", "content": _PROBE}], generate=False)
     behind = full.rpartition(_PROBE)[2]
     known = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
-    found = [(behind.index(token), -len(token)) for token in known if token and token in behind]
+    found = [(behind.index(token), -len(token)) for token in known if token.strip() and token in behind]
     if not found:
         return tokenizer.eos_token or ""
     at, size = min(found)
@@ -71,7 +98,21 @@ def _space_before(tokenizer, prompt, head: str, reply: Mapping[str, str]) -> str
         return ""  # the turn was begun already
     full = _apply_template(tokenizer, [*prompt, reply], generate=False)
     between = full[len(head) :].partition(reply["content"])[0] if full.startswith(head) else "lost"
-    return "" if between.strip() else between
+    return "" if between.strip() or reply["content"].startswith(between) else between
+
+
+def _ended(
+    text: str,  # a reply
+    end: str,  # what ends a turn
+) -> str:  # the reply with its end, as much of it as it has not itself
+    "A sampled reply may hold a part of the end: only the last token of it is cut off."
+    return next(text + end[n:] for n in range(len(end), -1, -1) if text.endswith(end[:n]))
+
+
+def _turn(tokenizer, prompt, head: str, reply: Mapping[str, str]) -> str:
+    "What a model writes after `head` to say `reply`, without its end."
+    content = _joined(head, reply["content"])[1]
+    return _space_before(tokenizer, prompt, head, dict(reply, content=content)) + content
 
 
 def render(
@@ -88,35 +129,40 @@ def render(
     head = render_prompt(tokenizer, prompt)
     _check_kept(head, prompt)
     reply = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-    if len(reply) == 1:
-        return head, _space_before(tokenizer, prompt, head, reply[0]) + reply[0]["content"] + turn_end(tokenizer)
-    full = _apply_template(tokenizer, [*prompt, *reply], generate=False)
-    if not full.startswith(head):
-        raise ValueError(
-            "the chat template renders the prompt differently once the reply follows it: "
-            "give prompt and completion as text"
-        )
-    end = turn_end(tokenizer)
-    tail, cut = full[len(head) :], full[len(head) :].rfind(end)
-    return head, tail[: cut + len(end)] if cut >= 0 and not tail[cut + len(end) :].strip() else tail
+    text, said = head, list(prompt)
+    for message in reply:
+        if message["role"] == "assistant":
+            before = render_prompt(tokenizer, said)
+            if not before.startswith(text):
+                raise ValueError(
+                    "the chat template renders the conversation differently once a reply follows it (thinking of an"
+                    " earlier turn?): give prompt and completion as text, or one reply a row"
+                )
+            text = before + _turn(tokenizer, said, before, message)
+        said.append(message)
+    if not reply or reply[-1]["role"] != "assistant":
+        raise ValueError(f"a completion given as messages ends with one of the assistant; got {reply!r:.80}")
+    return head, _ended(text[len(head) :], turn_end(tokenizer))
 
 # %% ../../nbs/01_text/05_chat.ipynb #c015
+def beginning_ids(tokenizer) -> list[int]:
+    "Ids that the tokenizer puts before every text, such as a beginning of sequence."
+    bare, dressed = (list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (False, True))
+    places = range(len(dressed) - len(bare) + 1)
+    return next((dressed[:n] for n in places if dressed[n : n + len(bare)] == bare), [])
+
+
 def prompt_ids(tokenizer, texts: list[str], special: bool) -> list[list[int]]:
-    "Ids of prompts: one beginning of sequence where the tokenizer has it, and no end that it may add by itself."
-    end, begin = tokenizer.eos_token_id, tokenizer.bos_token
-    again = {special and bool(begin) and t.startswith(begin) for t in texts}  # a rendered template given as text
-    if len(again) > 1:
-        return [prompt_ids(tokenizer, [t], special)[0] for t in texts]
-    ids = tokenizer(texts, add_special_tokens=special and again != {True})["input_ids"] if texts else []
-    return [
-        list(x[:-1] if end is not None and x[-1:] == [end] and not t.endswith(tokenizer.eos_token) else x)
-        for x, t in zip(ids, texts)
-    ]
+    "Ids of prompts: with `special` one beginning of sequence where the tokenizer has it; never an end that it adds."
+    begin = beginning_ids(tokenizer) if special else []
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return [list(x) if x[: len(begin)] == begin else begin + list(x) for x in ids]
 
 
 def continuation_ids(tokenizer, text: str) -> list[int]:
     "Ids of a text that follows another: no space and no beginning of sequence is put before it."
-    for before in ("\n", "a", ".", "0"):
+    letters = ("a", ".", "0")
+    for before in (*letters, "\n") if text[:1].isspace() else ("\n", *letters):
         head, joint = prompt_ids(tokenizer, [before, before + text], special=False)
         if head and tokenizer.unk_token_id not in head and joint[: len(head)] == head:
             return joint[len(head) :]
@@ -125,16 +171,18 @@ def continuation_ids(tokenizer, text: str) -> list[int]:
 
 def completion_ids(tokenizer, text: str, head: list[int], joint: list[int]) -> list[int]:
     "What follows the prompt in the joint tokenisation, or the completion's own ids where a token merges across."
-    return joint[len(head) :] if joint[: len(head)] == head else continuation_ids(tokenizer, text)
+    border = joint[: len(head)] == head and head[-1:] != [
+        tokenizer.unk_token_id
+    ]  # an unknown word swallows what follows
+    return joint[len(head) :] if border else continuation_ids(tokenizer, text)
 
 # %% ../../nbs/01_text/05_chat.ipynb #118b0bd0
 def encode_prompt(
     tokenizer,  # Hugging Face tokenizer
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
-    special: bool | None = None,  # add what the tokenizer adds; None: for text yes, for messages no
+    special: bool = True,  # begin with what the tokenizer puts before a text, unless the prompt does
 ) -> list[int]:
     "Ids of a prompt, as every engine and trainer reads it."
-    special = isinstance(prompt, str) if special is None else special
     return prompt_ids(tokenizer, [render_prompt(tokenizer, prompt)], special)[0]
 
 # %% ../../nbs/01_text/05_chat.ipynb #0b08d69b
@@ -148,49 +196,110 @@ def split_at(
     pattern = "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
     return [piece for piece in re.split(f"({pattern})", text) if piece]
 
+# %% ../../nbs/01_text/05_chat.ipynb #e5c012
+_LOSSES = {
+    "end": "lose their end",
+    "system": "lose their system prompt",
+    "beginning": "lose the beginning of their prompt",
+    "all": "are left out, as their prompt alone fills it",
+}
+
+
+@dataclass
+class Cuts:
+    "Rows that length limits cut, by what they lose."
+
+    rows: int = 0  # how many there are
+    first: int = 0  # number of the first row of the data that is read now
+    lost: dict = field(default_factory=dict)  # what is lost -> numbers of the rows
+
+    def begin(self, rows: int) -> None:
+        "More data follows, of so many rows."
+        self.first, self.rows = self.rows, self.rows + rows
+
+    def note(self, i: int, what: str) -> None:
+        "Row `i` of the data that is read now loses its 'end', its 'system' prompt, a 'beginning', or 'all'."
+        self.lost.setdefault(what, set()).add(self.first + i)
+
+    def compare(self, i: int, prompt, whole: tuple, kept: tuple) -> None:
+        "Note what row `i` has lost: (prompt ids, completion ids) as they were, and as they are."
+        if len(kept[0]) < len(whole[0]):
+            self.note(i, "system" if not isinstance(prompt, str) and prompt[0]["role"] == "system" else "beginning")
+        if len(kept[1]) < len(whole[1]):
+            self.note(i, "end")
+
+    def line(self, **limits: int | None) -> str:  # empty when nothing was cut
+        "One line: how many rows are longer than these limits, and what they lose."
+        gone = self.lost.get("all", set())
+        found = {w: self.lost.get(w, set()) - (gone if w != "all" else set()) for w in _LOSSES}
+        if not (cut := set().union(*found.values())):
+            return ""
+        given = [f"{name}={value}" for name, value in limits.items() if value is not None]
+        lost = ", ".join(f"{len(found[w])} {text}" for w, text in _LOSSES.items() if found[w])
+        raised = " or ".join(name for name, value in limits.items() if value is not None)
+        return f"{len(cut)} of {self.rows} rows are longer than {' or '.join(given)}: {lost}; raise {raised}"
+
 # %% ../../nbs/01_text/05_chat.ipynb #c018
 def encode(
     tokenizer,  # Hugging Face tokenizer
-    prompts: list,  # str or chat messages, all of one kind
+    prompts: list,  # str or chat messages
     completions: list,  # str or chat messages, one per prompt
     max_length: int | None = None,  # tokens of prompt and completion together; the completion loses its end
     max_prompt_length: int | None = None,  # tokens of the prompt, which keeps its *end*, where the question is
     max_completion_length: int | None = None,  # tokens of the completion, which keeps its start
     eos: bool = True,  # end every completion with the end-of-sequence token
     markers: Sequence[str] = (),  # markers; those that are no tokens get the same ids wherever they stand
+    cuts: Cuts | None = None,  # where it is counted what the limits cut
 ) -> list[
     tuple[list[int], list[int]]
 ]:  # (prompt ids, completion ids); the second empty when the prompt fills max_length
-    "Ids of examples; raises ValueError on mixed kinds, a missing end-of-sequence token or lengths below 1."
+    "Ids of examples; raises ValueError on a missing end-of-sequence token or lengths below 1."
     limits = {"max_length": max_length, "max_prompt_length": max_prompt_length}
     for name, n in (limits | {"max_completion_length": max_completion_length}).items():
         if n is not None and n < 1:
             raise ValueError(f"{name} must be at least 1 token or None, got {n}")
     if eos and tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos_token: set one, or pass eos=False")
-    plain = {isinstance(p, str) for p in prompts}
-    if len(plain) > 1:
-        raise ValueError("some prompts are text and some are chat messages: give one kind in one dataset")
-    texts, special = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)], plain == {True}
+    texts = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)]
     written = [m for m in markers if len(tokenizer.encode(m, add_special_tokens=False)) > 1]
     pieces = [split_at(c, written) for _, c in texts]
-    end = eos and special  # a chat turn has its own
-    heads = prompt_ids(tokenizer, [p for p, _ in texts], special)
-    joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special)
+    heads = prompt_ids(tokenizer, [p for p, _ in texts], special=True)
+    joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special=True)
     out = []
-    for parts, head, joint in zip(pieces, heads, joints):
+    for i, (prompt, parts, head, joint) in enumerate(zip(prompts, pieces, heads, joints)):
         tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint)
         for part in parts[1:]:
             tail = tail + continuation_ids(tokenizer, part)
-        if end and tail[-1:] != [tokenizer.eos_token_id]:
+        if eos and isinstance(prompt, str) and tail[-1:] != [tokenizer.eos_token_id]:  # a chat turn has its own
             tail = tail + [tokenizer.eos_token_id]
+        whole = (head, tail)
         tail = tail[:max_completion_length]
         if max_prompt_length is not None:
             head = head[-max_prompt_length:]
         if max_length is not None:
             head, tail = head[:max_length], tail[: max(0, max_length - len(head))]
+        if cuts is not None and tail:
+            cuts.compare(i, prompt, whole, (head, tail))
         out.append((list(head), list(tail)))
     return out
+
+# %% ../../nbs/01_text/05_chat.ipynb #e5k002
+def end_ids(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+) -> list[int]:
+    "What ends a completion of this prompt."
+    chat = not isinstance(prompt, str)
+    return tokenizer.encode(turn_end(tokenizer), add_special_tokens=False) if chat else [tokenizer.eos_token_id]
+
+
+def answer_ids(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+    answer: str,  # that follows a sampled text
+) -> list[int]:
+    "Ids of an answer and its end."
+    return continuation_ids(tokenizer, answer) + end_ids(tokenizer, prompt)
 
 # %% ../../nbs/01_text/05_chat.ipynb #c023
 def tokenize_example(

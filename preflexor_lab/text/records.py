@@ -168,6 +168,7 @@ class Completion(Record):
     engine_id: str = ""  # engine and weights that made it
     prompt_tokens: int = 0  # tokens of the prompt
     error: str = ""  # reason, when it failed
+    pieces: tuple[str, ...] = ()  # texts of its tokens, where a server named these and not their ids
 
     def validate(self):
         if self.finish_reason not in ("stop", "length", "error"):

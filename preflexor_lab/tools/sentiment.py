@@ -21,6 +21,7 @@ import torch
 from fastcore.basics import patch
 
 from ..models.local import evaluating
+from ..models.scoring import classifier_logits
 from ..tasks.datasets import read_rows
 from ..tasks.graders import SPLITS, hash_split
 from ..tasks.statistics import spearman, wilson
@@ -313,6 +314,8 @@ class Classifier:
         labels = [config.id2label.get(i, f"LABEL_{i}") for i in range(config.num_labels)]
         self.weights = label_weights(labels, weights)
         self.model, self.tokenizer = model if device is None else model.to(device), tokenizer
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = tokenizer.pad_token_id
         positions = (getattr(config, "max_position_embeddings", None) or 514) - 2  # RoBERTa loses two to padding
         self.window = window or min(512, tokenizer.model_max_length, positions)
         self.credit, self.steps, self.bar, self.with_prompt = credit, steps, bar, with_prompt
@@ -322,7 +325,7 @@ class Classifier:
 @patch
 def _odds(self: Classifier, inputs) -> torch.Tensor:  # (N,)
     "Log-odds of the score."
-    logits = self.model(**inputs).logits.float()
+    logits = classifier_logits(self.model, **inputs).float()
     if not self.weights:
         return logits[:, 0]
     w = torch.tensor(self.weights, device=logits.device)
@@ -383,6 +386,7 @@ def _windows(self: Classifier, texts: Sequence[str]):
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
         padding=True,
+        padding_side="right",
         return_tensors="pt",
     )
     offsets, owner = inputs.pop("offset_mapping"), inputs.pop("overflow_to_sample_mapping").tolist()

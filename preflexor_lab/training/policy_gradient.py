@@ -27,7 +27,7 @@ from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.models.scoring import _unwrap, token_logps
 from preflexor_lab.tasks.evaluation import answer_text
 from preflexor_lab.tasks.statistics import maj_at_k
-from preflexor_lab.text.chat import encode_prompt, render_prompt
+from preflexor_lab.text.chat import encode, encode_prompt, end_ids, render_prompt
 from preflexor_lab.text.markers import with_opening
 from preflexor_lab.text.records import Certificate, Completion
 from preflexor_lab.training.inputs import load_if_named, refuse_other_inputs, usual_words
@@ -218,8 +218,24 @@ class Rollout:
     sampled_logp: float | None = None  # sum of the sampling engine's log-probabilities, when it is another engine
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c039
-def _ids_from_text(completion, ids, tokenizer, stop):
-    "Ids of a sample from another engine; raises EngineError when what is needed to weight it is missing."
+def _named_so(tokenizer, ids: list[int], pieces: tuple[str, ...]) -> bool:
+    "Whether a server's names of tokens are those of the ids, spaces and parts of characters aside."
+
+    def bare(text):
+        return "".join(c for c in str(text) if c not in " \u2581\u0120\ufffd")
+
+    for i, piece in zip(ids, pieces):
+        names = {bare(tokenizer.decode([i])), bare(tokenizer.convert_ids_to_tokens(i))}
+        partial = "\ufffd" in tokenizer.decode([i]) or piece.startswith("bytes:") or not piece
+        if not partial and bare(piece) not in names:
+            return False
+    return True
+
+
+def _ids_from_text(completion, ids, tokenizer, stop, prompt=""):
+    """Ids of a sample from another engine, none where its text reads as other tokens.
+
+    Raises EngineError when what is needed to weight it is missing."""
     if completion.logps is None:
         raise EngineError(
             "the endpoint returned no log-probabilities, which rollouts from another engine need (transformers serve"
@@ -232,10 +248,11 @@ def _ids_from_text(completion, ids, tokenizer, stop):
             "the endpoint told no token ids, and its text does not say which tokens ended a sample: give"
             " EndpointEngine extra=dict(return_token_ids=True) (vLLM), or sample locally"
         )
-    ids = list(tokenizer(completion.text, add_special_tokens=False)["input_ids"])
-    if completion.finish_reason == "stop" and len(completion.logps) > len(ids):
-        ids.append(tokenizer.eos_token_id)
-    return ids
+    ((_, ids),) = encode(tokenizer, [prompt], [completion.text])
+    if completion.finish_reason != "stop" or len(completion.logps) < len(ids):  # the end was not sampled, or not told
+        ids = ids[: -len(end_ids(tokenizer, prompt))]
+    same = len(ids) == len(completion.logps) and _named_so(tokenizer, ids, completion.pieces)
+    return ids if same else []
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c042
 def rollouts_of(
@@ -248,10 +265,21 @@ def rollouts_of(
     "Samples with their token ids; raises EngineError when another engine left out what is needed to weight them."
     out = []
     for c in completions:
-        ids = _ids_from_text(c, list(c.ids), tokenizer, stop) if foreign and not c.failed else list(c.ids)
-        ok = not c.failed and len(ids) > 0 and (not foreign or len(ids) == len(c.logps))
-        differs = "the text reads as other tokens than the endpoint sampled"
-        error = "" if ok else c.error or (differs if foreign and ids else "nothing was sampled")
+        told = list(c.ids)
+        ids = _ids_from_text(c, told, tokenizer, stop, row["prompt"]) if foreign and not c.failed else told
+        error = c.error or ("" if ids else "nothing was sampled")
+        if told and not ids:
+            error = (
+                "the text reads as other tokens than the endpoint sampled: give EndpointEngine"
+                " extra=dict(return_token_ids=True) (vLLM), or sample locally"
+            )
+        elif foreign and ids and c.prompt_tokens not in (0, len(row["prompt_ids"])):
+            error = (
+                f"the endpoint read the prompt as {c.prompt_tokens} tokens, and it is trained as"
+                f" {len(row['prompt_ids'])}: give a text with api='completions' or messages with api='chat',"
+                " and the endpoint's own tokenizer and chat template"
+            )
+        ok = not error
         logp = sum(c.logps) if ok and foreign else None
         finished = ok and c.finish_reason == "stop"
         out.append(Rollout(row, c, ids if ok else [tokenizer.eos_token_id], finished, error=error, sampled_logp=logp))

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 
 from preflexor_lab.models.adapters import StartingAdapter, with_marker_rows
-from preflexor_lab.text.chat import encode, marker_ids, uses_markers
+from preflexor_lab.text.chat import Cuts, encode, marker_ids, uses_markers
 from preflexor_lab.text.files import replacing
 from preflexor_lab.text.markers import THINK_END, THINK_START
 from preflexor_lab.text.masks import MaskPolicy
@@ -38,6 +38,7 @@ from preflexor_lab.training.sft import (
     ready_markers,
     refuse_changed,
     rows_that_fit,
+    warn_of_cuts,
 )
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class PairData(Dataset):
         )
         self.prompts, self.reference = [len(r[0]) for r in rows], None
         self.lengths = [a + b for a, b in zip(*(s.lengths for s in self.sides))]
-        self.holes = any(r[2] is not None for s in self.sides for r in s.rows)
+        self.cut = sorted({i for s in self.sides for i in s.cut})  # pairs that inserted thinking made too long
 
     def set_epoch(self, epoch: int):
         "Tell both sides."
@@ -139,15 +140,12 @@ class PairData(Dataset):
     def unmasked(self, i):
         "Example `i` with every completion token labelled, which is what the reference scores."
         rows = [s.rows[i] for s in self.sides]
-        pair = [
-            {"input_ids": ids, "labels": torch.tensor(labels), "attention": attention, "no_end": False}
-            for ids, labels, attention in rows
-        ]
+        pair = [{"input_ids": ids, "labels": torch.tensor(labels), "no_end": False} for ids, labels in rows]
         return {"pair": pair, "prompt": self.prompts[i], "ref": [0.0, 0.0]}
 
 # %% ../../nbs/08_training/02_preference.ipynb #c021
 def _shared_row(
-    row: dict,  # an item of PairData with a prompt of at least one token and no holes
+    row: dict,  # an item of PairData with a prompt of at least one token
 ) -> tuple[torch.Tensor, ...]:  # (T,) each: ids, labels, segments, positions
     "The prompt once, then both completions as branches."
     (a, b), p = row["pair"], row["prompt"]
@@ -160,7 +158,7 @@ def _shared_row(
 
 # %% ../../nbs/08_training/02_preference.ipynb #c025
 def shared_batch(
-    rows: list[dict],  # items of PairData with a prompt of at least one token and no holes
+    rows: list[dict],  # items of PairData with a prompt of at least one token
     pad_id: int,  # id of the pad token
     multiple: int | None = None,  # pad to a multiple of this length
 ) -> dict:  # input_ids, labels, segments, position_ids (B, T), all_masked and no_end (2B,)
@@ -256,7 +254,9 @@ class PreferenceTrainer(CompletionTrainer):
         self.whole_nll = getattr(args, "nll", "labels") == "trl"
         self.multiple, self.shared = getattr(args, "pad_to_multiple_of", None), False
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval": eval_dataset}
+        self.cuts = Cuts()
         sets = {k: self.tokenize(v) for k, v in {"train": train_dataset, **named}.items() if v is not None}
+        warn_of_cuts(self.cuts, args)
         evaluation = {k: sets[k] for k in eval_dataset} if isinstance(eval_dataset, dict) else sets.get("eval")
         super().__init__(model, args, self.collate, sets.get("train"), evaluation, tokenizer, callbacks, optimizers)
         if sets:
@@ -267,7 +267,7 @@ class PreferenceTrainer(CompletionTrainer):
     def collate(self, rows):
         "A batch in the chosen layout, with [pairs, trained chosen tokens, all chosen tokens] as weights."
         if self.shared:
-            batch = dict(shared_batch(rows, self.pad_id, self.multiple), holes=True)
+            batch = shared_batch(rows, self.pad_id, self.multiple)
         else:
             batch = pad_batch([r["pair"][j] for j in (0, 1) for r in rows], self.pad_id, self.multiple)
         batch["ref"] = torch.tensor([[r["ref"][j] for r in rows] for j in (0, 1)])
@@ -279,17 +279,22 @@ class PreferenceTrainer(CompletionTrainer):
 # %% ../../nbs/08_training/02_preference.ipynb #c044
 @patch
 def tokenize(self: PreferenceTrainer, examples) -> PairData:
-    "Pairs to ids, once; those whose prompt fills max_length are left out with a warning."
+    "Pairs to ids, once; those whose prompt fills max_length are left out, and what is cut is counted in `cuts`."
     a, limit = self.pairs, getattr(self.pairs, "max_completion_length", None)
     prompts, chosen, rejected = columns(examples, ("prompt", "chosen", "rejected"))
     lengths = (a.max_length, a.max_prompt_length, limit)
-    both = encode(self.tokenizer, prompts * 2, chosen + rejected, *lengths, markers=self.think)
-    n = len(prompts)
-    rows = [(head, tail, other) for (head, tail), (_, other) in zip(both[:n], both[n:])]
+    self.cuts.begin(len(prompts))
+    sides = [
+        encode(self.tokenizer, prompts, s, *lengths, markers=self.think, cuts=self.cuts) for s in (chosen, rejected)
+    ]
+    rows = [(head, tail, other) for (head, tail), (_, other) in zip(*sides)]
     kept = rows_that_fit(
-        rows, lambda r: r[1] and r[2] and len(r[0]) + min(len(r[1]), len(r[2])) > 1, a.max_length, "pairs"
+        rows, lambda r: r[1] and r[2] and len(r[0]) + min(len(r[1]), len(r[2])) > 1, a.max_length, self.cuts
     )
-    return PairData(kept, self.policy, self.markers, a.seed, self.pad_id, a.max_length)
+    data = PairData([rows[i] for i in kept], self.policy, self.markers, a.seed, self.pad_id, a.max_length)
+    for i in data.cut:
+        self.cuts.note(kept[i], "end")
+    return data
 
 # %% ../../nbs/08_training/02_preference.ipynb #c047
 @patch
@@ -352,15 +357,15 @@ def choose_layout(
     asked, data = self.pairs.share_prompts, sets[0]
     saved, mean = sum(data.prompts) / sum(data.lengths), sum(data.lengths) / len(data)
     fits = self.model.config._attn_implementation in ("sdpa", "eager")
-    fits = fits and not any(d.holes or min(d.prompts) == 0 for d in sets)
+    fits = fits and not any(min(d.prompts) == 0 for d in sets)
     pays = not self.is_deepspeed_enabled and saved >= least and mean * (1 - saved) <= longest
     if asked is False or (asked is None and not (fits and pays)):
         return False
     same = fits and all(self._layouts_agree(d) for d in sets)
     if asked and not same:
         raise ValueError(
-            "share_prompts=True, but this model or dataset does not allow it (attention kernel, inserted thinking,"
-            " empty prompts or different log-probabilities): leave it at None"
+            "share_prompts=True, but this model or dataset does not allow it (attention kernel, empty prompts or"
+            " different log-probabilities): leave it at None"
         )
     return bool(same)
 
@@ -401,7 +406,7 @@ def reference_key(
     for _, p in start.kept if start else ():
         h.update(p.cpu().contiguous().view(-1).view(torch.uint8).numpy())
     for s in data.sides:
-        for ids, labels, _ in s.rows:
+        for ids, labels in s.rows:
             h.update(repr((ids.tolist(), labels)).encode())
     return h.hexdigest()[:32]
 
@@ -517,7 +522,9 @@ def part(self: PreferenceTrainer, batch, start: int, stop: int) -> dict:
 @patch
 def prepare(self: PreferenceTrainer, examples) -> PairData:
     "New pairs, tokenised and with their reference; raises what those two steps raise."
+    self.cuts = Cuts()
     data = self.tokenize(examples)
+    warn_of_cuts(self.cuts, self.pairs)
     if self.shared:
         self.shared = self.choose_layout([data], least=0.0)
     self.ask_reference(data)

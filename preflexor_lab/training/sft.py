@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from preflexor_lab.models.scoring import token_logps
-from preflexor_lab.text.chat import encode, marker_ids, uses_markers
+from preflexor_lab.text.chat import Cuts, encode, marker_ids, uses_markers
 from preflexor_lab.text.markers import MARKERS, THINK_END, THINK_START, Markers, register_markers
 from preflexor_lab.text.masks import MaskPolicy, insert_thinking, last_end, mask_generator, mask_labels
 from preflexor_lab.text.records import Reported
@@ -34,13 +34,12 @@ def _build_row(
     pad_id: int,  # id of inserted pads
     max_length: int | None,  # tokens
     side: str,  # 'chosen' or 'rejected'
-) -> tuple[torch.Tensor, list[int], torch.Tensor | None]:  # (T,) ids, labels, (T,) attention or None for all ones
+) -> tuple[torch.Tensor, list[int]]:  # (T,) ids, labels
     "One row, with thinking inserted when the policy asks for it."
     ids, labels, attention = head + tail, [-100] * len(head) + list(tail), [1] * (len(head) + len(tail))
     if policy.use_thinking_after_every_token:
-        ids, labels, attention = insert_thinking(ids, labels, attention, policy, *markers, pad_id, max_length, side)
-    holes = None if all(attention) else torch.tensor(attention, dtype=torch.bool)
-    return torch.tensor(ids, dtype=torch.long), labels, holes
+        ids, labels, _ = insert_thinking(ids, labels, attention, policy, *markers, pad_id, max_length, side)
+    return torch.tensor(ids, dtype=torch.long), labels
 
 # %% ../../nbs/08_training/01_sft.ipynb #c010
 class Completions(Dataset):
@@ -60,10 +59,14 @@ class Completions(Dataset):
             raise ValueError("this mask policy looks at thinking markers: pass their ids, from marker_ids(tokenizer)")
         self.policy, self.markers, self.seed, self.side, self.epoch, self.drawn = policy, markers, seed, side, 0, {}
         self.rows = [_build_row(h, t, policy, markers, pad_id, max_length, side) for h, t in rows]
-        self.lengths = [len(ids) for ids, _, _ in self.rows]
+        self.lengths = [len(ids) for ids, _ in self.rows]
         answers_only = policy.dynamic_answer_comparison
         tails = [built[0][len(h) :] for (h, _), built in zip(rows, self.rows)]
         self.no_end = [answers_only and last_end(tail, markers[1]) < 0 for tail in tails]
+        at_limit = [i for i, n in enumerate(self.lengths) if policy.use_thinking_after_every_token and n == max_length]
+        self.cut = [
+            i for i in at_limit if len(_build_row(*rows[i], policy, markers, pad_id, None, side)[0]) > max_length
+        ]
 
     def set_epoch(self, epoch: int):
         "Forget the masks when they are to be drawn again."
@@ -74,7 +77,7 @@ class Completions(Dataset):
     def labels(self, i: int) -> torch.Tensor:  # (T,) token ids, -100 where nothing is trained
         "Labels of example `i` in this epoch."
         if i not in self.drawn:
-            ids, labels, _ = self.rows[i]
+            ids, labels = self.rows[i]
             if self.policy.mask_thinking_tokens or self.policy.dynamic_answer_comparison:
                 draw = mask_generator(self.seed, i, self.policy, self.epoch, self.side)
                 labels = mask_labels(ids.tolist(), labels, self.policy, *self.markers, generator=draw)
@@ -85,8 +88,7 @@ class Completions(Dataset):
         return len(self.rows)
 
     def __getitem__(self, i):
-        ids, _, attention = self.rows[i]
-        return {"input_ids": ids, "labels": self.labels(i), "attention": attention, "no_end": self.no_end[i]}
+        return {"input_ids": self.rows[i][0], "labels": self.labels(i), "no_end": self.no_end[i]}
 
 # %% ../../nbs/08_training/01_sft.ipynb #c015
 def pad_rows(
@@ -108,20 +110,16 @@ def pad_batch(
     rows: list[dict],  # rows of `Completions`
     pad_id: int,  # id of the pad token
     multiple: int | None = None,  # pad to a multiple of this length
-) -> dict:  # input_ids, labels, attention_mask (B, T), holes (whether the mask matters), all_masked, no_end (B,)
+) -> dict:  # input_ids, labels, attention_mask (B, T), all_masked, no_end (B,)
     "One padded batch of any rows."
     ids = pad_rows([r["input_ids"] for r in rows], pad_id, multiple)
     labels = pad_rows([r["labels"] for r in rows], -100, multiple)
     lengths = torch.tensor([len(r["input_ids"]) for r in rows])
     attention = torch.arange(ids.shape[1])[None] < lengths[:, None]
-    holes = [i for i, r in enumerate(rows) if r["attention"] is not None]
-    for i in holes:
-        attention[i, : lengths[i]] = rows[i]["attention"]
     return {
         "input_ids": ids,
         "labels": labels,
         "attention_mask": attention.long(),
-        "holes": bool(holes),
         "all_masked": (labels[:, 1:] == -100).all(1),
         "no_end": torch.tensor([r["no_end"] for r in rows]),
     }
@@ -444,12 +442,12 @@ def per_process(self: CompletionTrainer, totals) -> int:  # processes whose mean
 # %% ../../nbs/08_training/01_sft.ipynb #c059
 @patch
 def logps(self: CompletionTrainer, model, batch) -> torch.Tensor:  # (B, T), 0 where nothing is trained
-    "Log-probabilities of a batch's labels; the attention mask goes along only when it has holes."
+    "Log-probabilities of a batch's labels; rows are padded on the right, so that no attention mask is needed."
     ids, labels = batch["input_ids"], batch["labels"]
     empty = not (labels[:, 1:] != -100).any()
     if empty:
         labels = torch.cat([labels[:, :-1], ids[:, -1:]], 1)
-    reader = model if batch["holes"] else ModelWithInputs(model, attention_mask=None)
+    reader = model if isinstance(model, ModelWithInputs) else ModelWithInputs(model, attention_mask=None)
     logps = token_logps(reader, ids, batch["attention_mask"], labels)
     return logps * 0 if empty else logps
 
@@ -595,21 +593,28 @@ def rows_that_fit(
     rows: list,  # tokenised examples
     fits,  # row -> whether it has something to train
     max_length: int | None,  # tokens, for the message
-    unit: str = "examples",  # what a row is called
-) -> list:  # the rows that fit
-    "Leave out rows whose prompt fills `max_length`, with a warning; raises ValueError when none is left."
-    kept = [r for r in rows if fits(r)]
+    cuts: Cuts,  # where the others are counted
+) -> list:  # places of the rows that fit
+    "Leave out rows whose prompt fills `max_length`; raises ValueError when none is left."
+    kept = [i for i, r in enumerate(rows) if fits(r)]
     if not kept:
         raise ValueError(
             f"every prompt fills max_length={max_length}, nothing is left to train on:"
             " raise it or set max_prompt_length"
         )
-    if len(kept) < len(rows):
-        left_out = len(rows) - len(kept)
-        logging.getLogger(__name__).warning(
-            "%d of %d %s are left out: their prompt alone fills max_length=%s", left_out, len(rows), unit, max_length
-        )
+    for i in set(range(len(rows))).difference(kept):
+        cuts.note(i, "all")
     return kept
+
+# %% ../../nbs/08_training/01_sft.ipynb #e5c002
+def warn_of_cuts(
+    cuts: Cuts,  # of all data of a trainer
+    args,  # its options
+) -> None:
+    "One line in the log on what length limits cut, if they cut anything."
+    names = ("max_length", "max_prompt_length", "max_completion_length")
+    if line := cuts.line(**{name: getattr(args, name, None) for name in names}):
+        logger.warning("%s", line)
 
 # %% ../../nbs/08_training/01_sft.ipynb #c077
 class SFTTrainer(CompletionTrainer):
@@ -638,17 +643,23 @@ class SFTTrainer(CompletionTrainer):
         texts = columns(train_dataset, (("completion", "chosen"),))[0] if train_dataset is not None else []
         ready_markers(model, processing_class, *self.think, texts, args.markers)
         self.markers = marker_ids(processing_class, *self.think) if uses_markers(policy) else None
+        self.cuts = Cuts()
         train, evaluation = (None if d is None else self.tokenize(d) for d in (train_dataset, eval_dataset))
+        warn_of_cuts(self.cuts, args)
         super().__init__(model, args, self.collate, train, evaluation, processing_class, callbacks, optimizers)
 
     def tokenize(self, examples) -> Completions:
-        "Examples to ids, once; those whose prompt fills max_length are left out with a warning."
-        a = self.sft
+        "Examples to ids, once; those whose prompt fills max_length are left out, and what is cut is counted in `cuts`."
+        a, cuts = self.sft, self.cuts
         prompts, completions = columns(examples, ("prompt", ("completion", "chosen")))
         lengths = (a.max_length, a.max_prompt_length, a.max_completion_length)
-        rows = encode(self.tokenizer, prompts, completions, *lengths, markers=self.think)
-        kept = rows_that_fit(rows, lambda r: r[1] and len(r[0]) + len(r[1]) > 1, a.max_length)
-        return Completions(kept, self.policy, self.markers, a.seed, self.pad_id, a.max_length)
+        cuts.begin(len(prompts))
+        rows = encode(self.tokenizer, prompts, completions, *lengths, markers=self.think, cuts=cuts)
+        kept = rows_that_fit(rows, lambda r: r[1] and len(r[0]) + len(r[1]) > 1, a.max_length, cuts)
+        data = Completions([rows[i] for i in kept], self.policy, self.markers, a.seed, self.pad_id, a.max_length)
+        for i in data.cut:
+            cuts.note(kept[i], "end")
+        return data
 
     def collate(self, rows):
         "A batch, with [examples, trained tokens] as weights."
