@@ -511,7 +511,7 @@ def rows_in_place(
 def _is_bare(module, kind: type) -> bool:
     "Whether a module is of this very class and nothing is hooked to it: not quantised, sharded or offloaded."
     hooked = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-    return type(module) is kind and not hooked and type(module.weight) is torch.nn.Parameter
+    return type(module) is kind and not hooked and type(getattr(module, "weight", None)) is torch.nn.Parameter
 
 
 def _lora_layers(model) -> list:
