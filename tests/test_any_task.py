@@ -203,3 +203,48 @@ def test_a_packaged_recipe_runs_on_another_task(tmp_path):
     settings += ["stages.0.max_new_tokens=8", "stages.0.batch_size=2"]
     folder = run_recipe(load_recipe("latro", settings), tmp_path / "run", show=False)
     assert ("latro", "accuracy") in summary(folder)
+
+
+def without_end(folder):
+    "A tokenizer that cannot end a sequence."
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in config.items() if k not in ("eos_token", "pad_token")}))
+
+
+def short_window(folder):
+    "A model that reads 64 tokens."
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+
+
+def encoder(folder):
+    "A model of another kind."
+    (folder / "config.json").write_text(json.dumps(dict(model_type="bert", architectures=["BertModel"])))
+
+
+MISTAKES = [
+    (without_end, {}, "has no end of sequence|neither pad_token nor eos_token"),
+    (short_window, {}, "does not fit the model's window of 64"),
+    (encoder, {}, "no causal language model but BertModel"),
+    (None, dict(data="no/such/file.jsonl"), "no/such/file.jsonl"),
+    (None, dict(stages=[dict(kind="orpo")], task="arc", rows=CHOICES, teacher={}), "has no worked solutions"),
+]
+
+
+@pytest.mark.parametrize("spoil, changed, says", MISTAKES, ids=["end", "window", "encoder", "data", "solutions"])
+def test_a_mistake_is_told_before_the_first_question(spoil, changed, says, tmp_path):
+    model = tmp_path / "model"
+    tiny_model(model, None)
+    if spoil:
+        spoil(model)
+    changed = dict(changed)
+    rows = changed.pop("rows", SUMS)
+    options = dict(task="gsm8k", data=written(tmp_path, "rows", rows), model=str(model), teacher=dict(model="self"))
+    options |= dict(stages=[dict(kind="orpo", questions=4)]) | SMALL | changed
+    with pytest.raises(ValueError, match=says) as told:
+        run_recipe(Recipe(**options), tmp_path / "run", show=False)
+    assert "\n" not in str(told.value).split("For further")[0].strip() or "validation error" in str(told.value)
+    if (tmp_path / "run" / "ledger.sqlite").is_file():
+        with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+            assert not ledger.counts()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..models.loading import load_tokenizer
-from .checks import check_model
+from .checks import check_model, check_prompts
 from .reflect_stage import ReflectStage
 from .report import report
 from .results import certificates_of, comparisons, examples_of, masks_of, reflections_of
@@ -96,8 +96,9 @@ def run_recipe(
     torch.set_num_threads(recipe.threads)
     with RunFolder(run_dir, recipe.model_dump()) as folder:
         task = source_class(recipe.task)(recipe, folder)
-        task.prepare()
         check_model(recipe, task)
+        task.prepare()
+        check_prompts(recipe, task)
         stages = {seed: stages_of(recipe, task, seed) for seed in recipe.seeds}
         progress = Progress({s.name: s.weight for of_seed in stages.values() for s in of_seed}, show)
         try:
