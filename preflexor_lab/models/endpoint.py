@@ -310,13 +310,14 @@ def _check_reachable(engine: EndpointEngine, error: Exception, reason: str, atte
         remedy = "start the server, or check the address"
         raise EngineError(f"nobody answers at {engine.url} ({reason}): {remedy}") from error
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
+# %% ../../nbs/02_models/05_endpoint.ipynb #e5n002
 def _cannot_continue(engine: EndpointEngine, error: Exception, fields: dict) -> bool:
     "Whether the server refused `continue_final_message`; takes it out of the request, and warns once."
     asked = fields.get("extra_body") or {}
     if getattr(error, "status_code", None) not in (400, 422) or "continue_final_message" not in asked:
         return False
-    if not any(word in str(error) for word in ("continue_final_message", "add_generation_prompt")):
+    said = f"{error} {getattr(error, 'body', '')}"
+    if "continue_final_message" not in said and "add_generation_prompt" not in said:
         return False
     for name in ("continue_final_message", "add_generation_prompt"):
         asked.pop(name, None)
@@ -325,7 +326,7 @@ def _cannot_continue(engine: EndpointEngine, error: Exception, fields: dict) -> 
     engine.continues = False
     return True
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
 async def ask(
     engine: EndpointEngine,  # whose settings and counts are used
     client,  # its asynchronous client
