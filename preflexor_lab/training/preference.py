@@ -252,9 +252,8 @@ class PreferenceTrainer(CompletionTrainer):
         self.pad_id = pad_token(tokenizer) if padding is None else padding
         self.markers = marker_ids(tokenizer, *self.think) if uses_markers(policy) else None
         self.whole_nll = getattr(args, "nll", "labels") == "trl"
-        self.multiple, self.shared = getattr(args, "pad_to_multiple_of", None), False
+        self.multiple, self.shared, self.cuts = getattr(args, "pad_to_multiple_of", None), False, Cuts()
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval": eval_dataset}
-        self.cuts = Cuts()
         sets = {k: self.tokenize(v) for k, v in {"train": train_dataset, **named}.items() if v is not None}
         warn_of_cuts(self.cuts, args)
         evaluation = {k: sets[k] for k in eval_dataset} if isinstance(eval_dataset, dict) else sets.get("eval")
