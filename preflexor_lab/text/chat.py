@@ -81,7 +81,7 @@ def turn_end(
     at, size = min(found)
     return behind[: at - size]
 
-# %% ../../nbs/01_text/05_chat.ipynb #c011
+# %% ../../nbs/01_text/05_chat.ipynb #e5c031
 def _check_kept(head: str, prompt) -> None:
     "Raise ValueError when an earlier reply is not in the rendered prompt as it was."
     for n, message in enumerate(prompt):
@@ -114,7 +114,7 @@ def _turn(tokenizer, prompt, head: str, reply: Mapping[str, str]) -> str:
     content = _joined(head, reply["content"])[1]
     return _space_before(tokenizer, prompt, head, dict(reply, content=content)) + content
 
-
+# %% ../../nbs/01_text/05_chat.ipynb #c011
 def render(
     tokenizer,  # Hugging Face tokenizer, with a chat template when messages are given
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
@@ -196,7 +196,7 @@ def split_at(
     pattern = "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
     return [piece for piece in re.split(f"({pattern})", text) if piece]
 
-# %% ../../nbs/01_text/05_chat.ipynb #e5c012
+# %% ../../nbs/01_text/05_chat.ipynb #e5c022
 def _check_limits(**limits: int | None) -> None:
     "Raises ValueError on a limit below 1."
     for name, n in limits.items():
@@ -219,7 +219,7 @@ def _within(
         head, tail = head[:max_length], tail[: max(0, max_length - len(head))]
     return list(head), list(tail)
 
-
+# %% ../../nbs/01_text/05_chat.ipynb #e5c012
 _LOSSES = {
     "end": "lose their end",
     "system": "lose their system prompt",

@@ -248,14 +248,12 @@ class PreferenceTrainer(CompletionTrainer):
             start = StartingAdapter(model)
         self.start = start
         self.loss, self.policy, self.pairs, self.ref_model, self.tokenizer = loss, policy, args, ref_model, tokenizer
-        padding = getattr(args, "padding_value", None)
-        self.pad_id = pad_token(tokenizer) if padding is None else padding
+        self.pad_id = pad_token(tokenizer) if (pad := getattr(args, "padding_value", None)) is None else pad
         self.markers = marker_ids(tokenizer, *self.think) if uses_markers(policy) else None
         self.whole_nll = getattr(args, "nll", "labels") == "trl"
-        self.multiple, self.shared, self.cuts = getattr(args, "pad_to_multiple_of", None), False, Cuts()
+        self.multiple, self.shared = getattr(args, "pad_to_multiple_of", None), False
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval": eval_dataset}
-        sets = {k: self.tokenize(v) for k, v in {"train": train_dataset, **named}.items() if v is not None}
-        warn_of_cuts(self.cuts, args)
+        sets = self.tokenize_all({"train": train_dataset, **named})
         evaluation = {k: sets[k] for k in eval_dataset} if isinstance(eval_dataset, dict) else sets.get("eval")
         super().__init__(model, args, self.collate, sets.get("train"), evaluation, tokenizer, callbacks, optimizers)
         if sets:
@@ -294,6 +292,15 @@ def tokenize(self: PreferenceTrainer, examples) -> PairData:
     for i in data.cut:
         self.cuts.note(kept[i], "end")
     return data
+
+
+@patch
+def tokenize_all(self: PreferenceTrainer, sets: dict) -> dict[str, PairData]:
+    "Several datasets to ids, with one line in the log on what was cut; None stays out."
+    self.cuts = Cuts()
+    found = {name: self.tokenize(examples) for name, examples in sets.items() if examples is not None}
+    warn_of_cuts(self.cuts, self.pairs)
+    return found
 
 # %% ../../nbs/08_training/02_preference.ipynb #c047
 @patch
@@ -504,9 +511,7 @@ def compute_loss(self: PreferenceTrainer, model, inputs, return_outputs=False, n
 @patch
 def prepare(self: PreferenceTrainer, examples) -> PairData:
     "New pairs, tokenised and with their reference; raises what those two steps raise."
-    self.cuts = Cuts()
-    data = self.tokenize(examples)
-    warn_of_cuts(self.cuts, self.pairs)
+    data = self.tokenize_all({"": examples})[""]
     if self.shared:
         self.shared = self.choose_layout([data], least=0.0)
     self.ask_reference(data)
