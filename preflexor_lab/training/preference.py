@@ -212,6 +212,17 @@ def _with_adapter(model, peft_config, args):
         model.enable_input_require_grads()
     return model
 
+# %% ../../nbs/08_training/02_preference.ipynb #e5p002
+def tokenize_all(
+    trainer,  # with its options as `pairs`, and `tokenize`, which counts in `cuts`
+    sets: dict,  # examples by name; None stays out
+) -> dict:  # the same names, tokenised
+    "Several datasets to ids; warns once of what was cut."
+    trainer.cuts = Cuts()
+    found = {name: trainer.tokenize(examples) for name, examples in sets.items() if examples is not None}
+    warn_of_cuts(trainer.cuts, trainer.pairs)
+    return found
+
 # %% ../../nbs/08_training/02_preference.ipynb #c041
 class PreferenceTrainer(CompletionTrainer):
     """Preference training with the loss as an argument; masks by policy, adapter or full weights.
@@ -253,7 +264,7 @@ class PreferenceTrainer(CompletionTrainer):
         self.whole_nll = getattr(args, "nll", "labels") == "trl"
         self.multiple, self.shared = getattr(args, "pad_to_multiple_of", None), False
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval": eval_dataset}
-        sets = self.tokenize_all({"train": train_dataset, **named})
+        sets = tokenize_all(self, {"train": train_dataset, **named})
         evaluation = {k: sets[k] for k in eval_dataset} if isinstance(eval_dataset, dict) else sets.get("eval")
         super().__init__(model, args, self.collate, sets.get("train"), evaluation, tokenizer, callbacks, optimizers)
         if sets:
@@ -292,15 +303,6 @@ def tokenize(self: PreferenceTrainer, examples) -> PairData:
     for i in data.cut:
         self.cuts.note(kept[i], "end")
     return data
-
-
-@patch
-def tokenize_all(self: PreferenceTrainer, sets: dict) -> dict[str, PairData]:
-    "Several datasets to ids, with one line in the log on what was cut; None stays out."
-    self.cuts = Cuts()
-    found = {name: self.tokenize(examples) for name, examples in sets.items() if examples is not None}
-    warn_of_cuts(self.cuts, self.pairs)
-    return found
 
 # %% ../../nbs/08_training/02_preference.ipynb #c047
 @patch
@@ -511,7 +513,7 @@ def compute_loss(self: PreferenceTrainer, model, inputs, return_outputs=False, n
 @patch
 def prepare(self: PreferenceTrainer, examples) -> PairData:
     "New pairs, tokenised and with their reference; raises what those two steps raise."
-    data = self.tokenize_all({"": examples})[""]
+    data = tokenize_all(self, {"": examples})[""]
     if self.shared:
         self.shared = self.choose_layout([data], least=0.0)
     self.ask_reference(data)
