@@ -310,22 +310,28 @@ def _check_reachable(engine: EndpointEngine, error: Exception, reason: str, atte
         remedy = "start the server, or check the address"
         raise EngineError(f"nobody answers at {engine.url} ({reason}): {remedy}") from error
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
+# %% ../../nbs/02_models/05_endpoint.ipynb #e5n002
+def _begin_anew(fields: dict) -> None:
+    "Take the wish to go on with an open turn out of a request."
+    for name in ("continue_final_message", "add_generation_prompt"):
+        fields.get("extra_body", {}).pop(name, None)
+
+
 def _cannot_continue(engine: EndpointEngine, error: Exception, fields: dict) -> bool:
     "Whether the server refused `continue_final_message`; takes it out of the request, and warns once."
-    asked = fields.get("extra_body") or {}
+    asked = fields.get("extra_body", {})
     if getattr(error, "status_code", None) not in (400, 422) or "continue_final_message" not in asked:
         return False
-    if not any(word in str(error) for word in ("continue_final_message", "add_generation_prompt")):
+    said = f"{error} {getattr(error, 'body', '')}"
+    if "continue_final_message" not in said and "add_generation_prompt" not in said:
         return False
-    for name in ("continue_final_message", "add_generation_prompt"):
-        asked.pop(name, None)
+    _begin_anew(fields)
     if engine.continues:
         _log.warning("%s cannot go on with an open turn of the assistant: it begins a new one", engine.url)
     engine.continues = False
     return True
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
 async def ask(
     engine: EndpointEngine,  # whose settings and counts are used
     client,  # its asynchronous client
@@ -339,6 +345,8 @@ async def ask(
     def failed(reason: str) -> Completion:
         return Completion("", finish_reason="error", error=reason, seed=seed, engine_id=engine.engine_id)
 
+    if not engine.continues:
+        _begin_anew(fields)
     for attempt in range(engine.max_retries + 1):
         if engine.token_budget is not None and engine.spent >= engine.token_budget:
             return failed(f"the token budget of {engine.token_budget} is used up ({engine.spent} spent)")

@@ -81,7 +81,7 @@ def turn_end(
     at, size = min(found)
     return behind[: at - size]
 
-# %% ../../nbs/01_text/05_chat.ipynb #c011
+# %% ../../nbs/01_text/05_chat.ipynb #e5c031
 def _check_kept(head: str, prompt) -> None:
     "Raise ValueError when an earlier reply is not in the rendered prompt as it was."
     for n, message in enumerate(prompt):
@@ -114,7 +114,7 @@ def _turn(tokenizer, prompt, head: str, reply: Mapping[str, str]) -> str:
     content = _joined(head, reply["content"])[1]
     return _space_before(tokenizer, prompt, head, dict(reply, content=content)) + content
 
-
+# %% ../../nbs/01_text/05_chat.ipynb #c011
 def render(
     tokenizer,  # Hugging Face tokenizer, with a chat template when messages are given
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
@@ -196,6 +196,29 @@ def split_at(
     pattern = "|".join(map(re.escape, sorted(markers, key=len, reverse=True)))
     return [piece for piece in re.split(f"({pattern})", text) if piece]
 
+# %% ../../nbs/01_text/05_chat.ipynb #e5c022
+def _check_limits(**limits: int | None) -> None:
+    "Raises ValueError on a limit below 1."
+    for name, n in limits.items():
+        if n is not None and n < 1:
+            raise ValueError(f"{name} must be at least 1 token or None, got {n}")
+
+
+def _within(
+    head: list[int],
+    tail: list[int],
+    max_length: int | None,
+    max_prompt_length: int | None,
+    max_completion_length: int | None,
+) -> tuple[list[int], list[int]]:
+    "Prompt and completion within the limits: the prompt keeps its end, the completion its start."
+    tail = tail[:max_completion_length]
+    if max_prompt_length is not None:
+        head = head[-max_prompt_length:]
+    if max_length is not None:
+        head, tail = head[:max_length], tail[: max(0, max_length - len(head))]
+    return list(head), list(tail)
+
 # %% ../../nbs/01_text/05_chat.ipynb #e5c012
 _LOSSES = {
     "end": "lose their end",
@@ -254,10 +277,10 @@ def encode(
     tuple[list[int], list[int]]
 ]:  # (prompt ids, completion ids); the second empty when the prompt fills max_length
     "Ids of examples; raises ValueError on a missing end-of-sequence token or lengths below 1."
-    limits = {"max_length": max_length, "max_prompt_length": max_prompt_length}
-    for name, n in (limits | {"max_completion_length": max_completion_length}).items():
-        if n is not None and n < 1:
-            raise ValueError(f"{name} must be at least 1 token or None, got {n}")
+    limits = dict(
+        max_length=max_length, max_prompt_length=max_prompt_length, max_completion_length=max_completion_length
+    )
+    _check_limits(**limits)
     if eos and tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos_token: set one, or pass eos=False")
     texts = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)]
@@ -272,15 +295,10 @@ def encode(
             tail = tail + continuation_ids(tokenizer, part)
         if eos and isinstance(prompt, str) and tail[-1:] != [tokenizer.eos_token_id]:  # a chat turn has its own
             tail = tail + [tokenizer.eos_token_id]
-        whole = (head, tail)
-        tail = tail[:max_completion_length]
-        if max_prompt_length is not None:
-            head = head[-max_prompt_length:]
-        if max_length is not None:
-            head, tail = head[:max_length], tail[: max(0, max_length - len(head))]
-        if cuts is not None and tail:
-            cuts.compare(i, prompt, whole, (head, tail))
-        out.append((list(head), list(tail)))
+        kept = _within(head, tail, **limits)
+        if cuts is not None and kept[1]:
+            cuts.compare(i, prompt, (head, tail), kept)
+        out.append(kept)
     return out
 
 # %% ../../nbs/01_text/05_chat.ipynb #e5k002

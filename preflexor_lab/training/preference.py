@@ -212,6 +212,17 @@ def _with_adapter(model, peft_config, args):
         model.enable_input_require_grads()
     return model
 
+# %% ../../nbs/08_training/02_preference.ipynb #e5p002
+def tokenize_all(
+    trainer,  # with its options as `pairs`, and `tokenize`, which counts in `cuts`
+    sets: dict,  # examples by name; None stays out
+) -> dict:  # the same names, tokenised
+    "Several datasets to ids; warns once of what was cut."
+    trainer.cuts = Cuts()
+    found = {name: trainer.tokenize(examples) for name, examples in sets.items() if examples is not None}
+    warn_of_cuts(trainer.cuts, trainer.pairs)
+    return found
+
 # %% ../../nbs/08_training/02_preference.ipynb #c041
 class PreferenceTrainer(CompletionTrainer):
     """Preference training with the loss as an argument; masks by policy, adapter or full weights.
@@ -248,15 +259,12 @@ class PreferenceTrainer(CompletionTrainer):
             start = StartingAdapter(model)
         self.start = start
         self.loss, self.policy, self.pairs, self.ref_model, self.tokenizer = loss, policy, args, ref_model, tokenizer
-        padding = getattr(args, "padding_value", None)
-        self.pad_id = pad_token(tokenizer) if padding is None else padding
+        self.pad_id = pad_token(tokenizer) if (pad := getattr(args, "padding_value", None)) is None else pad
         self.markers = marker_ids(tokenizer, *self.think) if uses_markers(policy) else None
         self.whole_nll = getattr(args, "nll", "labels") == "trl"
         self.multiple, self.shared = getattr(args, "pad_to_multiple_of", None), False
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval": eval_dataset}
-        self.cuts = Cuts()
-        sets = {k: self.tokenize(v) for k, v in {"train": train_dataset, **named}.items() if v is not None}
-        warn_of_cuts(self.cuts, args)
+        sets = tokenize_all(self, {"train": train_dataset, **named})
         evaluation = {k: sets[k] for k in eval_dataset} if isinstance(eval_dataset, dict) else sets.get("eval")
         super().__init__(model, args, self.collate, sets.get("train"), evaluation, tokenizer, callbacks, optimizers)
         if sets:
@@ -522,9 +530,7 @@ def part(self: PreferenceTrainer, batch, start: int, stop: int) -> dict:
 @patch
 def prepare(self: PreferenceTrainer, examples) -> PairData:
     "New pairs, tokenised and with their reference; raises what those two steps raise."
-    self.cuts = Cuts()
-    data = self.tokenize(examples)
-    warn_of_cuts(self.cuts, self.pairs)
+    data = tokenize_all(self, {"": examples})[""]
     if self.shared:
         self.shared = self.choose_layout([data], least=0.0)
     self.ask_reference(data)
