@@ -213,7 +213,7 @@ def settings(folder, **more):
 
 
 def preference(method, side, path, size):
-    "CPU seconds of a trainer of pairs and its one step, reference and layout included; the model is there already."
+    "CPU seconds of one step with its reference; those of setting up, which many steps share, are told apart."
     model, tok = opened(path)
     third = size["pair"] // 3
     parts = texts(tok, 3 * size["pairs"], third)
@@ -224,8 +224,15 @@ def preference(method, side, path, size):
         given |= {"loss_type": "exo_pair", "label_smoothing": 5e-3}
     with tempfile.TemporaryDirectory() as folder:
         run = {"ours": our_pairs, "trl": trl_pairs}[side]
-        trainer, seconds = cpu(lambda: run(method, model, tok, pairs, settings(folder, beta=0.1, **given)))
-    return {"cpu_seconds": seconds, "tokens": 2 * size["pairs"] * size["pair"], "step": trainer.state.global_step}
+        trainer, setup = cpu(lambda: run(method, model, tok, pairs, settings(folder, beta=0.1, **given)))
+        _, seconds = cpu(trainer.train)
+    reference = getattr(trainer, "reference_seconds", 0.0)
+    return {
+        "cpu_seconds": seconds + reference,
+        "setup_seconds": setup - reference,
+        "tokens": 2 * size["pairs"] * size["pair"],
+        "step": trainer.state.global_step,
+    }
 
 
 def our_pairs(method, model, tok, pairs, given):
@@ -234,9 +241,15 @@ def our_pairs(method, model, tok, pairs, given):
     from preflexor_lab.training.orpo import ORPOConfig, ORPOTrainer
 
     trainer, config = {"orpo": (ORPOTrainer, ORPOConfig), "exo": (DPOTrainer, DPOConfig)}[method]
-    made = trainer(add_lora(model, r=16), config(**given), pairs, processing_class=tok)
-    made.train()
-    return made
+
+    class Timed(trainer):
+        reference_seconds = 0.0
+
+        def ask_reference(self, data):
+            _, seconds = cpu(lambda: trainer.ask_reference(self, data))
+            self.reference_seconds += seconds
+
+    return Timed(add_lora(model, r=16), config(**given), pairs, processing_class=tok)
 
 
 def lora_of_trl():
@@ -252,9 +265,7 @@ def trl_pairs(method, model, tok, pairs, given):
 
     trainer, config = {"orpo": (ORPOTrainer, ORPOConfig), "exo": (trl.DPOTrainer, trl.DPOConfig)}[method]
     table = Dataset.from_list(pairs)
-    made = trainer(model, args=config(**given), train_dataset=table, processing_class=tok, peft_config=lora_of_trl())
-    made.train()
-    return made
+    return trainer(model, args=config(**given), train_dataset=table, processing_class=tok, peft_config=lora_of_trl())
 
 
 def rloo(side, path, size):

@@ -114,8 +114,10 @@ def test_an_adapter_costs_little_more_than_the_merged_model(real_models):
     prompts = [asked(tokenizer, f"What is {i} plus {7 * i}?") for i in range(16)]
     sides = {"adapter": adapted, "merged": merged}
     engines = {side: LocalEngine(m, tokenizer, weights=side) for side, m in sides.items()}
-    taken = {side: min(seconds(engine, prompts, 32) for _ in range(2)) for side, engine in engines.items()}
-    ratio = taken["adapter"] / taken["merged"]
+    taken = {}
+    for side in ("adapter", "merged") * 3:  # in turns, as other work on the machine slows both
+        taken.setdefault(side, []).append(seconds(engines[side], prompts, 32))
+    ratio = min(taken["adapter"]) / min(taken["merged"])
     print(f"adapter against merged weights: {ratio:.2f}")
     assert ratio <= 1.15
 

@@ -120,12 +120,15 @@ def step_memory(
     optimizer=None,  # its optimizer; states that it has already are not counted again
     context: Callable = nullcontext,  # makes the context of a forward pass: autocast, when training uses it
 ) -> StepMemory:
-    "Measure what rows of a model take in training: three short forward passes."
+    "Measure what rows of a model take in training, by two or three short forward passes."
     core, text = _unwrap(model), _unwrap(model).config.get_text_config(decoder=True)
     longest = min(256, getattr(text, "max_position_embeddings", None) or 256)
     n = max(1, longest // 4)
-    x, y, z = (kept_bytes(model, m * n, context) for m in (1, 2, 4))
-    square = max(0.0, ((z - y) / 2 - (y - x)) / (3 * n * n))
+    x, y = (kept_bytes(model, m * n, context) for m in (1, 2))
+    square = 0.0
+    if getattr(core.config, "_attn_implementation", None) == "eager":
+        z = kept_bytes(model, 4 * n, context)
+        square = max(0.0, ((z - y) / 2 - (y - x)) / (3 * n * n))
     token = (y - x) / n - 3 * n * square
     constant = max(0.0, x - token * n - square * n * n)
     trained = [p for p in core.parameters() if p.requires_grad]
