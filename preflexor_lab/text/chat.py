@@ -262,6 +262,32 @@ class Cuts:
         raised = " or ".join(name for name, value in limits.items() if value is not None)
         return f"{len(cut)} of {self.rows} rows are longer than {' or '.join(given)}: {lost}; raise {raised}"
 
+# %% ../../nbs/01_text/05_chat.ipynb #0c0f025f
+def reply_opening(
+    tokenizer,  # Hugging Face tokenizer
+) -> str:  # "" without a chat template, or when it puts nothing there
+    "What the chat template puts in front of a reply, white space around it left out."
+    if not getattr(tokenizer, "chat_template", None):
+        return ""
+    question = [{"role": "user", "content": "a"}]
+    try:
+        closed, opened = (_apply_template(tokenizer, question, generate=g) for g in (False, True))
+    except ValueError:
+        return ""  # it wants other messages, so nothing is known of its openings
+    return opened[len(closed) :].strip() if opened.startswith(closed) else ""
+
+
+def end_ids(
+    tokenizer,  # Hugging Face tokenizer
+    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+) -> list[int]:
+    "What ends a completion of this prompt: the template's end of a turn, or the end of sequence."
+    if isinstance(prompt, str):
+        opening = reply_opening(tokenizer)
+        if not opening or not prompt.rstrip().endswith(opening):
+            return [tokenizer.eos_token_id]
+    return tokenizer.encode(turn_end(tokenizer), add_special_tokens=False) or [tokenizer.eos_token_id]
+
 # %% ../../nbs/01_text/05_chat.ipynb #c018
 def encode(
     tokenizer,  # Hugging Face tokenizer
@@ -293,8 +319,9 @@ def encode(
         tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint)
         for part in parts[1:]:
             tail = tail + continuation_ids(tokenizer, part)
-        if eos and isinstance(prompt, str) and tail[-1:] != [tokenizer.eos_token_id]:  # a chat turn has its own
-            tail = tail + [tokenizer.eos_token_id]
+        if eos and isinstance(prompt, str):  # messages came with theirs
+            end = end_ids(tokenizer, prompt)
+            tail = tail if tail[-len(end) :] == end else tail + end
         kept = _within(head, tail, **limits)
         if cuts is not None and kept[1]:
             cuts.compare(i, prompt, (head, tail), kept)
@@ -302,15 +329,6 @@ def encode(
     return out
 
 # %% ../../nbs/01_text/05_chat.ipynb #e5k002
-def end_ids(
-    tokenizer,  # Hugging Face tokenizer
-    prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
-) -> list[int]:
-    "What ends a completion of this prompt."
-    chat = not isinstance(prompt, str)
-    return tokenizer.encode(turn_end(tokenizer), add_special_tokens=False) if chat else [tokenizer.eos_token_id]
-
-
 def answer_ids(
     tokenizer,  # Hugging Face tokenizer
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
