@@ -508,10 +508,10 @@ def rows_in_place(
             weight[at] = rows
 
 # %% ../../nbs/02_models/06_local.ipynb #lora0002
-def _is_bare(module, kind: type) -> bool:
-    "Whether a module is of this very class and nothing is hooked to it: not quantised, sharded or offloaded."
+def _is_bare(module) -> bool:
+    "Whether a module is a plain linear layer with nothing hooked to it: not quantised, sharded or offloaded."
     hooked = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-    return type(module) is kind and not hooked and type(getattr(module, "weight", None)) is torch.nn.Parameter
+    return type(module) is torch.nn.Linear and not hooked and type(module.weight) is torch.nn.Parameter
 
 
 def _lora_layers(model) -> list:
@@ -528,8 +528,8 @@ def _lora_layers(model) -> list:
         if len(names) != 1 or names[0] in m.lora_variant:
             continue
         a, b = m.lora_A[names[0]], m.lora_B[names[0]]
-        plain = all(_is_bare(part, torch.nn.Linear) and part.bias is None for part in (a, b))
-        if plain and _is_bare(m.base_layer, torch.nn.Linear) and a.weight.dtype == b.weight.dtype:
+        plain = all(_is_bare(part) and part.bias is None for part in (a, b))
+        if plain and _is_bare(m.base_layer) and a.weight.dtype == b.weight.dtype:
             found.append((m, a.weight, b.weight, m.scaling[names[0]]))
     return found
 
