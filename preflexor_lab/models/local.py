@@ -534,12 +534,14 @@ def _lora_layers(model) -> list:
     return found
 
 
-def _corrected(base, a: torch.Tensor, b: torch.Tensor, scale: float) -> Callable:
+def _corrected(layer, a: torch.Tensor, b: torch.Tensor, scale: float) -> Callable:
     "A linear layer's forward pass with the correction `scale * b @ a` on its weight, in the correction's dtype."
-    a, b = a.detach().t(), b.detach().t()
+    a, b, base, plain = a.detach().t(), b.detach().t(), layer.base_layer, layer.forward
     size = max(1, 2**19 // max(len(a), b.shape[1]))  # rows whose wide copies stay in the cache of the processor
 
     def forward(x):
+        if torch.is_autocast_enabled(x.device.type):  # accelerate switches it on inside the model's own forward
+            return plain(x)
         out = base(x)
         flat = out.reshape(-1, b.shape[1])
         for rows, inputs in zip(flat.split(size), x.reshape(-1, len(a)).split(size)):
@@ -557,7 +559,7 @@ def fused_lora(
     layers = _lora_layers(model)
     try:
         for layer, a, b, scale in layers:
-            layer.forward = _corrected(layer.base_layer, a, b, scale)
+            layer.forward = _corrected(layer, a, b, scale)
         yield model
     finally:
         for layer, *_ in layers:

@@ -142,7 +142,7 @@ def train(
 
     `preflexor train latro --model M --data openai/gsm8k:main samples=8`  questions with answers
 
-    `preflexor train rlsf --model M --task countdown lora=16`  questions that a program makes
+    `preflexor train rlsf --model M --task countdown`  questions that a program makes
 
     `preflexor train orpo --model M --data papers/ teacher.model=self`  a folder of documents
     """
