@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+import torch
 
 PAIRS = [{"prompt": f"{a} + 1 =", "chosen": f" {a + 1}", "rejected": f" {a}"} for a in range(4)]
 COMPLETIONS = [{"prompt": p["prompt"], "completion": p["chosen"]} for p in PAIRS]
@@ -196,3 +197,20 @@ def test_self_rewarding_stages_from_a_folder_name(folder, tmp_path):
 
     played, trained, left = (weights_hash(load_model(c)) for c in checkpoints)
     assert played != trained == left
+
+
+def test_a_policy_in_bfloat16_samples_through_its_adapter(tmp_path):
+    "Accelerate's autocast begins inside the model's forward pass, where the sampler's corrections meet it."
+    from preflexor_lab.models.adapters import add_lora
+    from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
+    from preflexor_lab.training.policy_gradient import PolicyConfig, PolicyTrainer
+
+    tokenizer = load_tokenizer(nano_path("novice"))
+    model = add_lora(load_model(nano_path("novice"), dtype="bfloat16"), tokenizer, r=2)
+    before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    options = dict(use_cpu=True, bf16=True, max_steps=2, rloo_k=2, per_device_train_batch_size=2, response_length=4)
+    args = PolicyConfig(str(tmp_path), report_to="none", learning_rate=1e-2, warmup_steps=0, **options)
+    rows = [dict(prompt=" what is bone ?"), dict(prompt=" what is silk ?")]
+    trainer = PolicyTrainer(model, args, rows, tokenizer, tool=lambda p, r, row: float(len(r) % 3))
+    trainer.train()
+    assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters() if n in before)
