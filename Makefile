@@ -49,7 +49,7 @@ lint: env        ## ruff over notebooks and scripts, mypy over the package
 
 real: env         ## tests on real checkpoints, in the folder PREFLEXOR_REAL_MODELS (default ~/.cache/preflexor_models); an hour or two on one core
 	PREFLEXOR_REAL_MODELS="$${PREFLEXOR_REAL_MODELS:-$$HOME/.cache/preflexor_models}" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
-	  $(BIN)/python -m pytest -q -s tests/test_real_models.py
+	  $(BIN)/python -m pytest -q -s tests/test_real_models.py tests/test_one_tokenisation.py
 
 bench: env       ## every benchmark, one JSON line each; runs them all, and fails at the end with a list of those that missed their target or broke
 	@missed=; $(PIP) --editable '.[dev,bench]' || missed=" bench_requirements (pip)"; \

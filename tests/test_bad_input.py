@@ -177,5 +177,34 @@ def test_other_recipe_in_the_same_folder(preflexor, tmp_path):
     from preflexor_lab.recipes.schema import load_recipe
     from preflexor_lab.runs.folder import RunFolder
 
-    RunFolder(tmp_path / "r", load_recipe("tests/recipes/mini.yaml").model_dump()).close()
-    preflexor(*LAB, "eval.items=5", "--run-dir", tmp_path / "r", says=["eval.items", str(tmp_path / "r")])
+    with RunFolder(tmp_path / "r", load_recipe("tests/recipes/mini.yaml").model_dump()) as folder:
+        folder.finish("s0.base")
+    says = ["eval.items", str(tmp_path / "r"), f"--run-dir {tmp_path / 'r-2'}", "--overwrite"]
+    preflexor(*LAB, "eval.items=5", "--run-dir", tmp_path / "r", says=says)
+
+
+def test_a_folder_of_somebody_else_is_left_as_it_is(preflexor, tmp_path):
+    project = tmp_path / "project"
+    for name in ("trainer/notes.txt", "checkpoints/.mine/weights.bin", "recipe.yaml", "run.lock"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("mine")
+    before = sorted(p.relative_to(project) for p in project.rglob("*"))
+    for extra in ([], ["--overwrite"]):
+        preflexor(*LAB, *extra, "--run-dir", project, says=[str(project), "holds no run of ours"])
+    assert sorted(p.relative_to(project) for p in project.rglob("*")) == before
+    assert all(p.read_text() == "mine" for p in project.rglob("*") if p.is_file())
+
+
+def test_a_corrected_command_is_welcome_after_a_failed_start(preflexor, tmp_path):
+    where = ["--run-dir", tmp_path / "r"]
+    preflexor(*LAB, "corpus=no/such/folder", *where, says="no/such/folder")
+    preflexor(*LAB, "eval.items=4", "stages=[]", "controls=[]", "reflect.rounds=0", *where)
+
+
+@pytest.mark.parametrize(
+    "setting, says",
+    [("name=../../x", "name"), ("name=/tmp/x", "name"), ("trust_remote_code=true", "--trust-remote-code")]
+    + [("seeds=0,0", "each must be there once"), ("margin=.nan", "margin"), ("stages.0.learning_rate=.inf", "finite")],
+)
+def test_settings_that_lead_outside_or_nowhere(preflexor, setting, says):
+    preflexor(*LAB, setting, says=says)

@@ -84,6 +84,8 @@ def _closing(folder: Path) -> str:
     return "\n".join([*lines, f"report: {folder / 'report.html'}", f"model:  {folder / 'model'}"])
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c018
+_Trust = Annotated[bool, typer.Option("--trust-remote-code", help="run code that comes with a model")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="begin anew; a run that is there is moved beside it")]
 _WORDS = typer.Argument(
     metavar="[RECIPE] [key=value ...]", help="a YAML file or a packaged recipe's name (default: demo), then settings"
 )
@@ -94,6 +96,8 @@ def run(
     words: Annotated[list[str] | None, _WORDS] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="run folder; default: runs/NAME")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="short for seeds=N")] = None,
+    overwrite: _Overwrite = False,
+    trust_remote_code: _Trust = False,
     debug: _Debug = False,
 ):
     """Run a recipe into a run folder. Killed at any moment, the same command goes on from there.
@@ -111,8 +115,8 @@ def run(
         from preflexor_lab.recipes.run import run_recipe
         from preflexor_lab.recipes.schema import load_recipe
 
-        recipe = load_recipe(name, settings + ([f"seeds={seed}"] if seed is not None else []))
-        folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name)
+        recipe = load_recipe(name, settings + ([f"seeds={seed}"] if seed is not None else []), trust_remote_code)
+        folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name, overwrite=overwrite)
     typer.echo(_closing(folder))
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #5a1f2da4
@@ -134,6 +138,8 @@ def train(
     task: Annotated[str | None, typer.Option("--task", help="what the data are; default: by their columns")] = None,
     lora: Annotated[int, typer.Option("--lora", help="rank of the adapter; 0 trains all weights", min=0)] = 16,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="run folder; default: runs/METHOD-DATA")] = None,
+    overwrite: _Overwrite = False,
+    trust_remote_code: _Trust = False,
     debug: _Debug = False,
 ):
     """Train a model with one method on one data set, and compare it with what it was on held-out rows.
@@ -152,8 +158,8 @@ def train(
         from preflexor_lab.recipes.one_stage import training_recipe
         from preflexor_lab.recipes.run import run_recipe
 
-        recipe = training_recipe(method, model, data, task, lora, settings or [])
-        folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name)
+        recipe = training_recipe(method, model, data, task, lora, settings or [], trust_remote_code)
+        folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name, overwrite=overwrite)
     typer.echo(_closing(folder))
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c023

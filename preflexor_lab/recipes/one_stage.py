@@ -7,6 +7,7 @@ __all__ = ['logger', 'training_recipe']
 
 # %% ../../nbs/11_recipes/14_one_stage.ipynb #a1726589
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def training_recipe(
     task: str | None = None,  # of the recipe; None: what the data hold
     lora: int = 16,  # rank of the adapter; 0 trains all weights
     settings: list[str] = (),  # "key=value", of the stage or of the run
+    trust_remote_code: bool = False,  # run code that comes with a model
 ) -> Recipe:  # of one stage
     "A recipe of one stage. Raises `ValueError` for a user's mistake, in one line."
     kinds = [k for k, found in stage_kinds().items() if not found.spec.makes_model]
@@ -98,8 +100,9 @@ def training_recipe(
         stage.setdefault("samples", _SAMPLES)
     stage.setdefault("learning_rate", _LORA_RATE if lora else _FULL_RATE)
     where = {} if data is None else {"corpus" if task == "corpus" else "data": data}
-    name = f"{method}-{Path(data).stem if data else task.replace(':', '-')}"
+    name = re.sub(r"[^\w.@=-]+", "-", f"{method}-{Path(data).stem if data else task}")[:80]
     known = dict(name=name, task=task, model=model, lora=lora, stages=[_nested(stage)])
+    known |= dict(trust_remote_code=trust_remote_code)
     try:
         return Recipe(**known | where | _nested(run))
     except ValidationError as e:

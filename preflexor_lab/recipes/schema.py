@@ -240,13 +240,15 @@ class TaskSpec(Spec):
 class RunSpec(TaskSpec):
     "What is set once per run."
 
-    name: str = Field("run", description="of the run folder under runs/")
+    name: str = Field("run", pattern=r"^\w[\w.@=-]{0,80}$", description="of the run folder under runs/")
     description: str = Field("", description="title of the report")
     model: str = Field("nano", description="nano, new (the first stage makes one), a folder, or a hub id")
     critic: str | None = Field(
         None, description="critic for reflection: nano, a folder or a hub id; default: the model itself"
     )
-    trust_remote_code: bool = Field(False, description="run code that comes with a model")
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with a model; only the command line can ask for it"
+    )
     markers: Literal["token", "text"] = Field(
         "token", description="thinking markers of a model without them: new tokens, or plain text"
     )
@@ -303,6 +305,10 @@ class Recipe(RunSpec):
     @model_validator(mode="after")
     def _consistent(self):
         "Settings that contradict each other."
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds={self.seeds}: each must be there once, and none may be below 0")
+        if any(h < 1 for h in self.hops):
+            raise ValueError(f"hops={self.hops}: chains have at least one hop")
         for check in (_check_first, _check_names, _check_task):
             check(self)
         return self
@@ -400,6 +406,7 @@ def _leave_out(tree: dict, task: str, recipe: str):
 def load_recipe(
     name: str = "demo",  # a file or a packaged name
     overrides: list[str] = (),  # "key=value", keys dotted, values as YAML
+    trust_remote_code: bool = False,  # run code that comes with a model
 ) -> Recipe:  # checked
     "Read a recipe, apply overrides, check it. Raises `ValueError` with one line that says what is wrong."
     path = find_recipe(name)
@@ -410,11 +417,13 @@ def load_recipe(
     if not isinstance(tree, dict):
         raise ValueError(f"{path} is not a recipe: a mapping of keys was expected, not {type(tree).__name__}")
     settings = [_setting(item) for item in overrides]
+    if "trust_remote_code" in tree or any(key == "trust_remote_code" for key, _ in settings):
+        raise ValueError("a recipe cannot ask to run a model's code: give --trust-remote-code on the command line")
     if wanted := [value for key, value in settings if key == "task"]:
         _leave_out(tree, str(wanted[-1]), path.stem)
     for key, value in settings:
         _set(tree, key, value)
     try:
-        return Recipe(**tree)
+        return Recipe(**tree, trust_remote_code=trust_remote_code)
     except ValidationError as e:
         raise ValueError(one_line(e, known_keys())) from e

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 class Spec(BaseModel):
     "Immutable settings that refuse keys they do not know."
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 # %% ../../nbs/04_runs/03_stage_specs.ipynb #c008
 def _listed(value):
