@@ -402,7 +402,7 @@ def _leave_out(tree: dict, task: str, recipe: str):
     if foreign:
         logger.warning("recipe %s was written for another task than %s: left out %s", recipe, task, ", ".join(foreign))
 
-
+# %% ../../nbs/11_recipes/09_schema.ipynb #4d23cef8
 def load_recipe(
     name: str = "demo",  # a file or a packaged name
     overrides: list[str] = (),  # "key=value", keys dotted, values as YAML
