@@ -43,6 +43,20 @@ CHAT = [
     )
     for a in range(60)
 ]
+DOCUMENTS = [
+    "Bronze is an alloy of copper and some tin. This alloy is harder than copper but easier to cast.",
+    "A ceramic breaks long before it bends under load. Each crack in a ceramic runs from a small pore.",
+    "A polymer flows when every chain in it slides. Strong heat makes the polymer soft and its chain mobile.",
+    "Steel is an alloy of iron with carbon. A crack in steel stops at the next grain boundary of the metal.",
+    "The grain of a metal grows slowly in heat. A small grain makes the metal strong and also tough.",
+    "A polymer with ceramic powder inside is a composite. The composite stops a crack where a chain holds.",
+    "Every fibre of a composite carries a share of load. A broken fibre passes its load to the next fibre.",
+    "Nacre is a layered ceramic with a thin polymer between. Its crack turns around every layer of nacre.",
+    "A layer of oxide protects the metal under a surface. The oxide layer of aluminium is only nanometres thick.",
+    "Silk is a fibre that spiders spin from protein. The protein chain in silk folds into small sheets.",
+    "Bone is a composite of protein and mineral. Its mineral carries load while the protein stops a crack.",
+    "Wood is a fibre composite that grows layer by layer. The fibre of wood follows the load on a branch.",
+]
 SMALL = dict(eval=dict(items=4, max_new_tokens=8, direct=False), batch_size=8, threads=1)
 CASES = [
     ("gsm8k", dict(kind="sft")),
@@ -248,3 +262,22 @@ def test_a_mistake_is_told_before_the_first_question(spoil, changed, says, tmp_p
     if (tmp_path / "run" / "ledger.sqlite").is_file():
         with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
             assert not ledger.counts()
+
+
+def test_a_model_teacher_and_the_model_as_judge(tmp_path):
+    "Nobody grades what a language model asks; held-out questions have their own grader."
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for i, text in enumerate(DOCUMENTS):
+        (docs / f"d{i}.md").write_text(text)
+    recipe = Recipe(
+        task="corpus",
+        corpus=str(docs),
+        model="novice",
+        teacher=dict(model="self", max_new_tokens=4),
+        eval=dict(items=3, judged=2, max_new_tokens=4, direct=False),
+        batch_size=8,
+        threads=1,
+    )
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    assert any(metric.startswith("judge/") for _, metric in summary(folder))

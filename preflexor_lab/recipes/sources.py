@@ -83,8 +83,8 @@ class QuestionSource:
         return Task(task.name, map(self.ask, task), task.grader, task.extract, task.markers)
 
     def grade(self, item, response: str):  # Certificate
-        "The grade of an answer to a question of the teacher's."
-        return self.teacher.grade(item, response)
+        "The grade of an answer, by the teacher, or by the held-out task where the teacher grades nothing."
+        return getattr(self.teacher, "grade", self.test.grade)(item, response)
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #33a2eeab
 @patch
