@@ -795,7 +795,7 @@ def _clear(self: SelfRewardingTrainer):
             pass
     for name in ("checkpoints", "trainer", "data"):
         shutil.rmtree(self.path / name, ignore_errors=True)
-    for name in ("recipe.yaml", "state.json", "metrics.jsonl", "summary.json"):
+    for name in ("state.json", "metrics.jsonl", "summary.json"):  # recipe.yaml says that the folder is a run's
         (self.path / name).unlink(missing_ok=True)
 
 # %% ../../nbs/10_methods/03_self_reward.ipynb #c093
