@@ -16,8 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlparse
+from urllib.parse import quote, quote_plus, urlparse
 
 from .engine import EngineError, GenerationParams, Prompt, find_stop, sequence_seed
 from ..text.chat import SYSTEM_PROMPT, conversation
@@ -42,7 +43,7 @@ def classify(
     code, body = error.status_code, error.body if isinstance(error.body, Mapping) else {}
     message = " ".join(str(body.get("message") or body.get("detail") or error.message).split())[:200]
     if code in (401, 403):
-        remedy = "give api_key=, or set OPENAI_API_KEY for api.openai.com"
+        remedy = "give api_key= (--api-key-env NAME on the command line), or set OPENAI_API_KEY for api.openai.com"
         return "fatal", f"refused the key with {code} ({message}): {remedy}"
     unknown = re.search("not found|not exist|unknown|invalid model|pinned", message, re.IGNORECASE)
     absent = model and model in message and unknown
@@ -173,6 +174,8 @@ def _check_endpoint(url: str, api: str, **options: tuple[float, float]) -> None:
     "Raises ValueError on an address without http(s), an unknown API, or an option (value, least) below its least."
     if not isinstance(url, str) or urlparse(url).scheme not in ("http", "https"):
         raise ValueError(f"url must start with http:// or https://, as in http://127.0.0.1:8000/v1; got {url!r}")
+    if urlparse(url).username or urlparse(url).password:
+        raise ValueError("the url holds a name or a password, which would stand in files and messages: give api_key=")
     if api not in ("chat", "completions"):
         raise ValueError(f"api must be 'chat' or 'completions'; got {api!r}")
     for name, (value, least) in options.items():
@@ -180,10 +183,26 @@ def _check_endpoint(url: str, api: str, **options: tuple[float, float]) -> None:
             raise ValueError(f"{name} must be at least {least}; got {value}")
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #a180224f
+NO_KEY = "none"  # what is sent where there is no key
+
+
 def _key_for(url: str, api_key: str | None) -> str:
-    "The key given; else OPENAI_API_KEY, for OpenAI's own hosts only; else a word that servers without keys accept."
-    official = (urlparse(url).hostname or "").endswith("openai.com")
-    return api_key or (os.environ.get("OPENAI_API_KEY") if official else None) or "none"
+    "The key given; else OPENAI_API_KEY, for OpenAI's own address only; else a word that servers without keys accept."
+    place = urlparse(url)
+    official = place.scheme == "https" and place.hostname == "api.openai.com"
+    return api_key or (os.environ.get("OPENAI_API_KEY") if official else None) or NO_KEY
+
+
+def without_key(
+    text: str,  # a message, or an answer
+    api_key: str,  # that was sent
+) -> str:  # with stars in its place
+    "Take a key out of a text, also as JSON, as part of an address, or as Python shows it."
+    forms = {api_key, json.dumps(api_key)[1:-1], repr(api_key)[1:-1], quote(api_key, safe=""), quote_plus(api_key)}
+    if api_key != NO_KEY:
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "***")
+    return text
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #bd2abff4
 class EndpointEngine:
@@ -357,6 +376,7 @@ async def ask(
             if _cannot_continue(engine, error, fields):
                 return await ask(engine, client, fields, params, seed)
             kind, reason = classify(error, engine.model)
+            reason = without_key(reason, engine.api_key)
             headers = getattr(getattr(error, "response", None), "headers", None)
             engine.reached |= headers is not None
             _check_reachable(engine, error, reason, attempt)
@@ -364,6 +384,8 @@ async def ask(
             engine.reached = True
             if getattr(answer, "choices", None):
                 done = read_choice(answer.choices[0], answer.usage, params, seed, engine.engine_id)
+                told = {name: without_key(getattr(done, name), engine.api_key) for name in ("text", "error")}
+                done = done if told == dict(text=done.text, error=done.error) else replace(done, **told)
                 engine.spent += (done.prompt_tokens + done.tokens) or (len(str(fields)) + len(done.text)) // 4
                 return done
             kind, reason, headers = "retry", "the answer holds no choice", None
@@ -409,8 +431,8 @@ async def only_model(
             names = [m.id async for m in await client.models.list()]
     except Exception as error:  # sorted by `classify`
         status = getattr(error, "status_code", None)
-        reason = f"{engine.url}/models: {classify(error)[1]}"
-        raise EngineError(f"{reason}; give model=, or check the address", status) from error
+        reason = without_key(f"{engine.url}/models: {classify(error)[1]}", engine.api_key)
+        raise EngineError(f"{reason}; give model=, or check the address", status) from None
     if len(names) != 1:
         raise EngineError(f"{engine.url} lists {len(names)} models; choose one with model=: {', '.join(names[:8])}")
     return names[0]

@@ -8,6 +8,7 @@ __all__ = ['main']
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c002
 import json
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,19 @@ def _closing(folder: Path) -> str:
     return "\n".join([*lines, f"report: {folder / 'report.html'}", f"model:  {folder / 'model'}"])
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c018
+_KeyName = Annotated[
+    str | None,
+    typer.Option("--api-key-env", help="environment variable with the key for teacher.url; it is sent nowhere else"),
+]
+
+
+def _key(name: str | None) -> str | None:
+    "The key in an environment variable; raises ValueError when it is not set."
+    if name and not os.environ.get(name):
+        raise ValueError(f"--api-key-env {name}: there is no environment variable of this name, or it is empty")
+    return os.environ.get(name) if name else None
+
+
 _Trust = Annotated[bool, typer.Option("--trust-remote-code", help="run code that comes with a model")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="begin anew; a run that is there is moved beside it")]
 _WORDS = typer.Argument(
@@ -98,6 +112,7 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", help="short for seeds=N")] = None,
     overwrite: _Overwrite = False,
     trust_remote_code: _Trust = False,
+    api_key_env: _KeyName = None,
     debug: _Debug = False,
 ):
     """Run a recipe into a run folder. Killed at any moment, the same command goes on from there.
@@ -116,7 +131,9 @@ def run(
         from preflexor_lab.recipes.schema import load_recipe
 
         recipe = load_recipe(name, settings + ([f"seeds={seed}"] if seed is not None else []), trust_remote_code)
-        folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name, overwrite=overwrite)
+        folder = run_recipe(
+            recipe, run_dir or Path("runs") / recipe.name, overwrite=overwrite, api_key=_key(api_key_env)
+        )
     typer.echo(_closing(folder))
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #5a1f2da4
@@ -140,6 +157,7 @@ def train(
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="run folder; default: runs/METHOD-DATA")] = None,
     overwrite: _Overwrite = False,
     trust_remote_code: _Trust = False,
+    api_key_env: _KeyName = None,
     debug: _Debug = False,
 ):
     """Train a model with one method on one data set, and compare it with what it was on held-out rows.
@@ -159,7 +177,9 @@ def train(
         from preflexor_lab.recipes.run import run_recipe
 
         recipe = training_recipe(method, model, data, task, lora, settings or [], trust_remote_code)
-        folder = run_recipe(recipe, run_dir or Path("runs") / recipe.name, overwrite=overwrite)
+        folder = run_recipe(
+            recipe, run_dir or Path("runs") / recipe.name, overwrite=overwrite, api_key=_key(api_key_env)
+        )
     typer.echo(_closing(folder))
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c023

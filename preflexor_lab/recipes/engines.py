@@ -7,7 +7,6 @@ __all__ = ['PACKAGED', 'LEAST_FOR_BF16', 'open_tokenizer', 'open_model']
 
 # %% ../../nbs/11_recipes/00_models_and_engines.ipynb #c002
 import logging
-import os
 
 import torch
 
@@ -81,6 +80,7 @@ def local_engine(
 def teacher_engine(
     recipe,  # with `teacher` and `model`
     ledger,  # of the run
+    api_key: str | None = None,  # for the teacher's address; None: OPENAI_API_KEY for api.openai.com, none elsewhere
 ) -> CachedEngine:
     "The teacher as an engine. Raises `EngineError` when an endpoint cannot be reached or refuses the key."
     t = recipe.teacher
@@ -91,7 +91,7 @@ def teacher_engine(
     options = dict(concurrency=t.concurrency, timeout=t.timeout, token_budget=t.token_budget)
 
     def ask_for(model):
-        return EndpointEngine(t.url, model, api_key=os.environ.get(t.api_key_env), **options)
+        return EndpointEngine(t.url, model, api_key=api_key, **options)
 
     try:
         engine = ask_for(t.model)

@@ -96,7 +96,7 @@ def _check_trackers(recipe: Recipe):
 
 
 NEUTRAL = (  # keys that change no result: a run goes on when they differ
-    *(f"teacher.{key}" for key in ("url", "api_key_env", "concurrency", "timeout", "token_budget")),
+    *(f"teacher.{key}" for key in ("url", "concurrency", "timeout", "token_budget")),
     *("description", "report_to", "threads"),
 )
 
@@ -114,6 +114,7 @@ def run_recipe(
     run_dir: str | Path,  # made when it is not there; a run that was killed goes on
     show: bool | None = None,  # the progress bar; None: in terminals and notebooks
     overwrite: bool = False,  # begin anew; a run that is there is moved beside its folder
+    api_key: str | None = None,  # sent to the teacher's address alone; None: OPENAI_API_KEY for api.openai.com
 ) -> Path:  # the run folder
     "Run a recipe to the end. Raises `ValueError` for a user's mistake, in one line."
     _check_trackers(recipe)
@@ -122,6 +123,7 @@ def run_recipe(
         logger.warning("the run in %s was moved to %s", run_dir, set_aside(run_dir))
     with RunFolder(run_dir, recipe.model_dump(), resolve=_resolved, neutral=NEUTRAL) as folder:
         task = source_class(recipe.task)(recipe, folder)
+        task.api_key = api_key
         check_model(recipe, task)
         task.prepare()
         check_prompts(recipe, task)

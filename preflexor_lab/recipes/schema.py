@@ -48,9 +48,6 @@ class TeacherSpec(Spec):
         description="with a url: model id there, default the one it lists; without: a folder, a hub id, or self (the"
         " recipe's model before training), in this process",
     )
-    api_key_env: str = Field(
-        "OPENAI_API_KEY", description="environment variable that holds the key (which never stands in a recipe)"
-    )
     categories: Words = Field([], description="one section of thinking for each; default: the task's own")
     reflection: bool = Field(False, description="ask for a critique between reflect markers as well")
     max_new_tokens: int = Field(256, ge=1, description="tokens of a question, a section or an answer")
@@ -417,6 +414,9 @@ def load_recipe(
     if not isinstance(tree, dict):
         raise ValueError(f"{path} is not a recipe: a mapping of keys was expected, not {type(tree).__name__}")
     settings = [_setting(item) for item in overrides]
+    teacher = tree.get("teacher")
+    if "api_key_env" in (teacher if isinstance(teacher, dict) else {}) or "teacher.api_key_env" in dict(settings):
+        raise ValueError("a recipe cannot choose which key is sent: give --api-key-env NAME on the command line")
     if "trust_remote_code" in tree or any(key == "trust_remote_code" for key, _ in settings):
         raise ValueError("a recipe cannot ask to run a model's code: give --trust-remote-code on the command line")
     if wanted := [value for key, value in settings if key == "task"]:

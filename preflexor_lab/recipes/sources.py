@@ -54,7 +54,7 @@ class QuestionSource:
         recipe,  # fully resolved
         folder: RunFolder,  # of the run
     ):
-        self.recipe, self.folder, self.tokenizer = recipe, folder, None
+        self.recipe, self.folder, self.tokenizer, self.api_key = recipe, folder, None, None
         if recipe is not None and recipe.model != "new":
             self.tokenizer = open_tokenizer(recipe.model, recipe.trust_remote_code)
 
@@ -95,7 +95,7 @@ def make_teacher(self: QuestionSource):
     wrong = any(getattr(s, "rejected", None) == "teacher" for s in specs)  # somebody trains on its wrong answers
     if not t.is_model:
         return self.own_teacher(wrong)
-    engine = teacher_engine(self.recipe, self.folder.ledger)
+    engine = teacher_engine(self.recipe, self.folder.ledger, self.api_key)
     local = getattr(engine.engine, "tokenizer", None)
     options = dict(categories=tuple(t.categories or self.categories), wrong=wrong, reflection=t.reflection)
     options["chat"] = local is None or bool(local.chat_template)  # a base model continues plain text

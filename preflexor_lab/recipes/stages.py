@@ -176,7 +176,7 @@ class EvaluatedStage:
 def warn_of_format(self: EvaluatedStage, result: EvalResult) -> None:
     "Say in one line when trained answers are not in the form that was trained."
     rate = next((r["value"] for r in result.rows if r["metric"] == "format_rate"), 1.0)
-    if self.label != "base" and rate < 0.1:
+    if isinstance(getattr(self, "spec", None), CompletionSpec) and rate < 0.1:  # others train no texts
         logger.warning(
             "stage %s: only %.0f %% of held-out answers open and close their thinking: the form was not learned;"
             " more questions or epochs, a higher learning_rate, or markers=text may help",
