@@ -219,12 +219,38 @@ _LATEX_FRACTION = re.compile(
 )
 _UNICODE_FRACTION = re.compile(r"[¼-¾⅐-⅞]")
 
+# %% ../../nbs/05_tasks/01_graders.ipynb #e2cf25b2
+_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_POWER_OF_TEN = re.compile(
+    r"(?<![\w^.,])(\d[\d.,]*)\s?(?:×|[xX*·]|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?\s*([-+\u2212\u2013]?\d{1,3})(?:\s*\})?"
+)
+_POWER = re.compile(r"(?<![\w.,^])(\d{1,9})(?:\s?\^\s?\{?|\*\*)(\d{1,2})(?!\d)\}?")
+_UNIT_POWER = re.compile(r"(?<=[A-Za-z}])\s?\^\s?(?:\{[-\u2212]?\d\}|[-\u2212]?\d)(?!\d)")
+_LAKH = re.compile(r"(?<![\d,.])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])")
+_WORDS = re.compile(r"(?<![\d.,])(\d[\d.,]*)\s?(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+_ZEROS = dict(thousand=3, million=6, billion=9, trillion=12)
+
+
+def _value_of_power(m):
+    "The value of a small integer power; a larger one as it is."
+    value = int(m[1]) ** int(m[2])
+    return str(value) if value < 10**30 else m[0]
+
 # %% ../../nbs/05_tasks/01_graders.ipynb #c037
 _PLAIN = (
     (_LATEX_FRACTION, _plain_fraction),
     (_UNICODE_FRACTION, _plain_fraction),
     (re.compile(r"\{,\}|,\\!"), ","),
     (re.compile(r"(?<=\d)\\[,;: ](?=\d{3})"), " "),
+    (re.compile(r"(?<=\d)\u2044(?=\d)"), "/"),
+    (re.compile(r"(?<=[\w)])[⁰¹²³⁴-⁹⁻]+"), lambda m: "^" + m[0].translate(_SUPERSCRIPT)),
+    (re.compile(r"(?<![\w)\]%])\u2013(?=[$€£¥]?\d)"), "-"),  # an en dash that touches its number
+    (_POWER_OF_TEN, lambda m: f"{m[1]}e{m[2].replace(chr(0x2212), '-').replace(chr(0x2013), '-')}"),
+    (_UNIT_POWER, ""),
+    (_POWER, _value_of_power),
+    (_LAKH, lambda m: m[0].replace(",", "")),
+    (re.compile(r"(?<![\d.,/])(?<!between )(\d{1,4}) and (?=[1-9]\d{0,2}/[1-9])"), r"\1 "),
+    (_WORDS, lambda m: f"{m[1]}e{_ZEROS[m[2].lower()]}"),
 )
 
 
@@ -286,27 +312,54 @@ def last_number(
     return _to_decimal(hits[-1]) if hits else None
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c049
+_HEADING = r"(?i:\*{0,2}(?:step|part|case|solution|explanation|question|problem|example|conclusion|calculation)s?\b)"
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")  # braces nested two deep
 _FINAL = (
-    re.compile(r"(?<!#)####(?!#)\s*([^\n]*)"),
+    re.compile(rf"(?<!#)####(?!#)\s*+(?!{_HEADING})([^\n]*)"),
     _BOXED,
     re.compile(r"(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*([^\n]*)", re.IGNORECASE),
 )
+
+# %% ../../nbs/05_tasks/01_graders.ipynb #6dfa58cd
+_UNCLEAR = re.compile(
+    r"""
+    \d\s*(?:or|to)\s+[$€£¥]?\d | \d\s?\u2013\s?[$€£¥]?\d | \bbetween\b             # one of two, a range
+    |(?:^|\s)(?:at\s+(?:least|most)|(?:more|less|fewer)\s+than|up\s+to)\s+[$€£¥]?\d | [≥≤<>]\s*\d   # a bound
+    |√|\\sqrt | \d\s?!(?!=) | \d:\d\d | \d_\d | \b0x                                # a root, a factorial, a time
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NEXT_QUESTION = re.compile(
+    r"^[^\S\n]{0,9}(?:\#+[^\S\n]*|\*+)?(?:question|problem|exercise|user|human|q)\b\s?\d{0,4}\s?\**\s?[:.]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def before_next_question(
+    text: str,  # an answer in prose
+) -> str:  # up to a question that follows a stated answer
+    "The answer without an invented continuation."
+    stated = [m.end() for pattern in _FINAL if (m := pattern.search(text))]
+    follows = _NEXT_QUESTION.search(text, min(stated)) if stated else None
+    return text[: follows.start()] if follows else text
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c052
 def extract_number(
     text: str,  # an answer in prose
 ) -> Decimal | None:  # the number it states, None when it states none
     "The number after the last `####`, else the last `\\boxed{}`, else the last `answer is`, else the last one."
-    text = plain_numbers(text)
+    text = before_next_question(text)
     for pattern in _FINAL:
         if hits := pattern.findall(text):
             without_emphasis = re.sub(r"(?<!\d)\*+|\*+(?!\d)", "", hits[-1])
-            m = _NUMBER.search(without_emphasis.rpartition("=")[2])
+            said = without_emphasis.rpartition("=")[2]
+            if _UNCLEAR.search(said):
+                return None
+            m = _NUMBER.search(plain_numbers(said))
             if m:
                 return _to_decimal(m)
             return None if pattern is _FINAL[0] else last_number(text)
-    return last_number(text)
+    return None if len(text.split()) <= 5 and _UNCLEAR.search(text) else last_number(text)
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #c056
 def number_grader(
