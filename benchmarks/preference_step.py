@@ -23,7 +23,7 @@ warnings.filterwarnings("ignore")
 
 import datasets
 import torch
-from common import cpu
+from common import QUIET, cpu
 from transformers import PrinterCallback
 
 from preflexor_lab.models.loading import small_model, train_tokenizer
@@ -53,12 +53,7 @@ def make_pairs(n, seed=0):
 def settings(args, folder, **kw):
     return dict(
         output_dir=folder,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
+        **QUIET,
         per_device_train_batch_size=args.batch,
         num_train_epochs=args.epochs,
         learning_rate=1e-4,

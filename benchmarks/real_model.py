@@ -27,6 +27,8 @@ os.environ.update(
 )
 warnings.filterwarnings("ignore")
 
+from common import QUIET, cpu
+
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 FULL = {
     "new": 64,
@@ -69,13 +71,6 @@ CELLS = {
         False,
     ),
 }
-
-
-def cpu(call):
-    "What a call returned, and its CPU seconds."
-    start = time.process_time()
-    found = call()
-    return found, time.process_time() - start
 
 
 def opened(path):
@@ -198,18 +193,7 @@ def adapter(path, size):
 
 def settings(folder, **more):
     "What trainers of both sides are told alike."
-    return dict(
-        output_dir=folder,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        max_steps=1,
-        learning_rate=1e-5,
-        **more,
-    )
+    return dict(output_dir=folder, max_steps=1, learning_rate=1e-5, **QUIET, **more)
 
 
 def preference(method, side, path, size):

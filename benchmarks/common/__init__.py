@@ -92,16 +92,21 @@ def cpu(call):
     return result, time.process_time() - start
 
 
+QUIET = dict(  # of every trainer that is timed, on all sides
+    use_cpu=True,
+    bf16=False,
+    gradient_checkpointing=False,
+    report_to="none",
+    save_strategy="no",
+    disable_tqdm=True,
+)
+
+
 def settings(args, folder, updates=1):
     "What the trainers of all sides are told alike: two batches, `updates` updates on each."
     return dict(
         output_dir=folder,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
+        **QUIET,
         logging_steps=1000,
         max_steps=2 * updates,
         per_device_train_batch_size=args.prompts * args.samples,

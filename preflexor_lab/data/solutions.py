@@ -96,12 +96,8 @@ class SolvingTeacher(LLMTeacher):
         prompts: TeacherPrompts = SOLVING_PROMPTS,  # all wording
         **options,  # of `LLMTeacher`
     ):
-        super().__init__(engine, None, categories, prompts=prompts, **options)
-        self.task, self.by_id = task, {i.id: i for i in task}
-
-    def grade(self, item: Item, response: str) -> Certificate:
-        "The task's grade."
-        return self.task.grade(item, response)
+        super().__init__(engine, None, categories, prompts=prompts, grader=task.grade, **options)
+        self.by_id = {i.id: i for i in task}
 
     def _questions(self, works: list, n_questions: int, seed: int, ledger) -> list:
         "The questions are there."
@@ -113,7 +109,7 @@ class SolvingTeacher(LLMTeacher):
         if draft.error:
             return draft
         item = self.by_id[found]
-        cert = self.task.grade(item, draft.chosen)
+        cert = self.grade(item, draft.chosen)
         if not cert.passed:
             return replace(draft, chosen="", error=cert.error or "the teacher's answer is wrong")
         return replace(draft, prompt=item.prompt, item=item, question=replace(draft.question, id=item.id))

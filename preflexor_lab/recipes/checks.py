@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from ..models.loading import nano_path
-from .engines import PACKAGED
+from .engines import model_place
 from ..text.chat import encode_prompt
 
 # %% ../../nbs/11_recipes/14_checks.ipynb #d33f4d91
@@ -21,12 +20,10 @@ def config_of(
     trust_remote_code: bool = False,  # as in `load_model`
 ):  # transformers' configuration of its text part
     "The configuration alone; raises `ValueError` when it cannot be read."
-    where = str(nano_path(PACKAGED[name])) if name in PACKAGED else name
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(model_place(name), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as e:
         raise ValueError(f"model={name} cannot be read: {' '.join(str(e).split())[:200]}") from e
-    return config
 
 
 def check_architecture(name: str, config) -> None:

@@ -16,7 +16,7 @@ from .sft_stages import completions_of
 from .stages import TrainedStage
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
-from ..tasks.latro_data import THINK_TEMPLATE, _split_template, short_answer
+from ..tasks.latro_data import THINK_TEMPLATE, short_answer, split_template
 from ..text.markers import neutralise
 from ..tools.registry import TRIALS
 from ..training.policy_gradient import PolicyConfig, PolicyTrainer
@@ -135,7 +135,7 @@ class LaTROStage(PolicyStage):
 
     def rows(self, items: list) -> list[dict]:
         "Questions and answers alone."
-        _, space, behind = _split_template(self.task.template or THINK_TEMPLATE)
+        _, space, behind = split_template(self.task.template or THINK_TEMPLATE)
         answers = [neutralise(short_answer(i.answer)) for i in items]
         return [
             dict(queries=i.prompt, responses=space + a + behind, groundtruth=a, item=i) for i, a in zip(items, answers)
@@ -144,7 +144,7 @@ class LaTROStage(PolicyStage):
     def trainer(self, model, context: Context):
         "LaTRO's trainer."
         grade = self.task.grade
-        head, _, _ = _split_template(self.task.template or THINK_TEMPLATE)  # what ends a rationale
+        head, _, _ = split_template(self.task.template or THINK_TEMPLATE)  # what ends a rationale
         args = self.policy_arguments(LaTROConfig, context, sft_weight=self.spec.sft_weight, stop_seqs=[head])
         data = dict(eval_dataset=self.held_out(), grade=lambda row, text: grade(row["item"], text).passed)
         return LaTROTrainer(model, args, self.train_rows(), context.tokenizer, **data)

@@ -39,15 +39,8 @@ from ..tools.lab import Lab
 from ..tools.registry import open_tool
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c005
-class QuestionSource:
-    "Base of the sources that ask questions about an index; subclasses fill `index`, `teacher` and `test`."
-
-    headline = "accuracy"  # metric whose gains open the report
-    also: tuple[str, ...] = ()  # further metrics whose gains are reported
-    train_split: str | None = None  # sections that questions are asked about; None: all
-    template: str | None = None  # with {answer}: how an answer follows a rationale; None: behind the end of thinking
-    categories: tuple[str, ...] = CATEGORIES  # sections of a teacher's thinking
-    has_questions = True
+class Source:
+    "What every source has: the recipe, the run's folder, and the tokenizer of the recipe's model."
 
     def __init__(
         self,
@@ -58,15 +51,32 @@ class QuestionSource:
         if recipe is not None and recipe.model != "new":
             self.tokenizer = open_tokenizer(recipe.model, recipe.trust_remote_code)
 
-    @classmethod
-    def offers(cls, recipe) -> set[str]:
-        "What stages may need of it; nobody can grade the questions that a language model asks."
-        return {"questions", "answers", "texts"} | (set() if recipe.teacher.is_model else {"grade"})
-
     @property
     def chats(self) -> bool:
         "Whether the model is asked in a chat template."
         return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def judge_config(self) -> RewardConfig:
+        "The additive prompt unless the recipe has another; in chat messages where the model has a template."
+        j = self.recipe.judge
+        return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
+
+
+class QuestionSource(Source):
+    "Base of the sources that ask questions about an index; subclasses fill `index`, `teacher` and `test`."
+
+    headline = "accuracy"  # metric whose gains open the report
+    also: tuple[str, ...] = ()  # further metrics whose gains are reported
+    train_split: str | None = None  # sections that questions are asked about; None: all
+    template: str | None = None  # with {answer}: how an answer follows a rationale; None: behind the end of thinking
+    categories: tuple[str, ...] = CATEGORIES  # sections of a teacher's thinking
+    has_questions = True
+    direct_tokens = 16  # of an answer without thinking
+
+    @classmethod
+    def offers(cls, recipe) -> set[str]:
+        "What stages may need of it; nobody can grade the questions that a language model asks."
+        return {"questions", "answers", "texts"} | (set() if recipe.teacher.is_model else {"grade"})
 
     def in_template(self, text: str) -> str:
         "A prompt as the model reads it."
@@ -132,13 +142,6 @@ def items(self: QuestionSource, n: int, seed: int) -> list:
 def tool(self: QuestionSource, name: str | None = None):  # (prompt, response, item) → Certificate
     "A symbolic tool by its name in the registry; None: the task's own checker."
     return open_tool(name) if name else self.own_tool()
-
-
-@patch
-def judge_config(self: QuestionSource) -> RewardConfig:
-    "The additive prompt unless the recipe has another; in chat messages where the model has a template."
-    j = self.recipe.judge
-    return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
 
 
 @patch
@@ -274,13 +277,19 @@ def evaluate_samples(self: QuestionSource, engine, label: str, sampled: bool) ->
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c029
 @patch
-def evaluate(self: LabSource, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
+def direct_prompt(self: LabSource, item) -> str:
+    "Asks for the answer without thinking."
+    return item.prompt + DIRECT
+
+
+@patch
+def evaluate(self: QuestionSource, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
     "Greedy answers with thinking, without, and (when `sampled`) pass@k and maj@k."
     e = self.recipe.eval
     result = evaluate_items(engine, self.test, max_new_tokens=e.max_new_tokens, label=label)
     if e.direct:
-        direct = dict(prompt=lambda item: item.prompt + DIRECT, prefix="direct/")
-        result += evaluate_items(engine, self.test, max_new_tokens=16, label=label, **direct)
+        direct = dict(prompt=self.direct_prompt, prefix="direct/", max_new_tokens=self.direct_tokens)
+        result += evaluate_items(engine, self.test, label=label, **direct)
     return result + self.evaluate_samples(engine, label, sampled)
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c033
@@ -328,21 +337,12 @@ class CorpusSource(QuestionSource):
         return result + preference_result(self.held_out, scores, label)
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #c037
-class PairsSource:
+class PairsSource(Source):
     "Preference pairs from a file, a folder or a hub; nothing is generated."
 
     headline = "preference_accuracy"
     also = ("balanced/preference_accuracy",)
     has_questions = False
-
-    def __init__(
-        self,
-        recipe,  # fully resolved
-        folder: RunFolder,  # of the run
-    ):
-        self.recipe, self.folder, self.tokenizer = recipe, folder, None
-        if recipe.model != "new":
-            self.tokenizer = open_tokenizer(recipe.model, recipe.trust_remote_code)
 
     @classmethod
     def offers(cls, recipe) -> set[str]:
@@ -353,15 +353,11 @@ class PairsSource:
         "Pairs of one split, by question, and what was left out."
         return read_pairs(self.recipe.data, split=split)
 
-    def judge_config(self) -> RewardConfig:
-        "Nobody judges here; stages that never do may still ask."
-        return RewardConfig(self.recipe.judge.prompt or JUDGE_PROMPT, self.recipe.judge.pattern)
-
     def prepare(self):
         "Read the pairs and fix the held-out ones."
         self.train, self.report = self.read("train")
         chats = any(not isinstance(p.prompt, str) for p in self.train)
-        if chats and not getattr(self.tokenizer, "chat_template", None):
+        if chats and not self.chats:
             raise ValueError(
                 f"data={self.recipe.data} holds chat messages, and the tokenizer of model={self.recipe.model} has no"
                 " chat template: name a model that has one, or give prompts as text"

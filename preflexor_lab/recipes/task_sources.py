@@ -50,6 +50,7 @@ class TaskSource(QuestionSource):
     template = TEMPLATE
     words = ASK  # behind each question
     has_solutions = True  # the data may have them
+    direct_tokens = 32
 
     @classmethod
     def offers(cls, recipe) -> set[str]:
@@ -151,14 +152,9 @@ def own_tool(self: TaskSource):  # (prompt, response, item) → Certificate
 
 # %% ../../nbs/11_recipes/02_task_sources.ipynb #5599e53c
 @patch
-def evaluate(self: TaskSource, model, tokenizer, engine, label: str, sampled: bool) -> EvalResult:
-    "Greedy answers, direct ones, and (when `sampled`) pass@k and maj@k."
-    e = self.recipe.eval
-    result = evaluate_items(engine, self.test, max_new_tokens=e.max_new_tokens, label=label)
-    if e.direct:
-        direct = dict(prompt=lambda i: self.in_template(self.question_text(i, ASK_DIRECT)), prefix="direct/")
-        result += evaluate_items(engine, self.test, max_new_tokens=32, label=label, **direct)
-    return result + self.evaluate_samples(engine, label, sampled)
+def direct_prompt(self: TaskSource, item) -> str:
+    "Asks for the answer at once."
+    return self.in_template(self.question_text(item, ASK_DIRECT))
 
 # %% ../../nbs/11_recipes/02_task_sources.ipynb #140e3e03
 class ARCSource(TaskSource):

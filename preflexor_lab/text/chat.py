@@ -280,10 +280,11 @@ def reply_opening(
 def end_ids(
     tokenizer,  # Hugging Face tokenizer
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages
+    opening: str | None = None,  # `reply_opening` of the tokenizer, when it is known
 ) -> list[int]:
     "What ends a completion of this prompt: the template's end of a turn, or the end of sequence."
     if isinstance(prompt, str):
-        opening = reply_opening(tokenizer)
+        opening = reply_opening(tokenizer) if opening is None else opening
         if not opening or not prompt.rstrip().endswith(opening):
             return [tokenizer.eos_token_id]
     return tokenizer.encode(turn_end(tokenizer), add_special_tokens=False) or [tokenizer.eos_token_id]
@@ -314,13 +315,14 @@ def encode(
     pieces = [split_at(c, written) for _, c in texts]
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special=True)
     joints = prompt_ids(tokenizer, [p + "".join(parts[:1]) for (p, _), parts in zip(texts, pieces)], special=True)
+    opening = reply_opening(tokenizer) if eos else ""
     out = []
     for i, (prompt, parts, head, joint) in enumerate(zip(prompts, pieces, heads, joints)):
         tail = completion_ids(tokenizer, "".join(parts[:1]), head, joint)
         for part in parts[1:]:
             tail = tail + continuation_ids(tokenizer, part)
         if eos and isinstance(prompt, str):  # messages came with theirs
-            end = end_ids(tokenizer, prompt)
+            end = end_ids(tokenizer, prompt, opening)
             tail = tail if tail[-len(end) :] == end else tail + end
         kept = _within(head, tail, **limits)
         if cuts is not None and kept[1]:
