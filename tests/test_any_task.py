@@ -118,14 +118,15 @@ def test_a_task_and_a_method(task, stage, tmp_path):
     assert any(not torch.equal(before[k].float(), after[k].float()) for k in before if k in after)
 
 
-def tiny_model(folder, template):
-    "A tiny model with random weights and one token per byte; returns its folder."
+def tiny_model(folder, template, *words):
+    "A tiny model with random weights, one token per byte and one per word; returns its folder."
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     raw = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<p>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<u>", "<a>", "<s>"]})
     tokenizer.chat_template = template
+    tokenizer.add_tokens(list(words))
     sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=272, max_position_embeddings=1024, eos_token_id=256, pad_token_id=257, **sizes)
@@ -169,6 +170,34 @@ def test_a_chat_model_is_asked_in_its_template(chat_model, tmp_path):
     pair = json.loads((folder / "data" / "s0.orpo.jsonl").read_text().splitlines()[0])
     assert pair["prompt"] in asked
     assert pair["chosen"].startswith("<|thinking|>\n") and "<|/thinking|>\nThe answer is" in pair["chosen"]
+
+
+def test_a_model_that_thinks_is_trained_in_its_own_words(tmp_path):
+    "With markers=own the model reads and writes `<think>`; its vocabulary stays as it was."
+    template = TURNS + "{% if add_generation_prompt %}<a>{% endif %}"
+    thinker = tiny_model(tmp_path / "thinker", template, "<think>", "</think>")
+    stages = [
+        dict(kind="sft", questions=6, batch_size=2, epochs=20, learning_rate=1e-2),
+        dict(kind="latro", questions=2, batch_size=2, samples=2, max_new_tokens=8),
+    ]
+    recipe = Recipe(
+        task="gsm8k", data=written(tmp_path, "sums", SUMS), model=thinker, markers="own", **SMALL, stages=stages
+    )
+    folder = run_recipe(recipe, tmp_path / "run", show=False)
+    before, after = weights(thinker), weights(folder / "model")
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+    rows = [f["model.embed_tokens.weight"].float()[[261, 262]] for f in (before, after)]
+    assert (rows[0] != rows[1]).any(1).all()  # both words were trained
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        written_by_it = [r["text"] for r in ledger.rows("completion") if r["text"]]
+    assert any(t.startswith("<think>") for t in written_by_it)
+    assert not any("<|thinking|>" in t for t in written_by_it)
+
+
+def test_a_model_without_words_of_its_own_is_refused_before_anything_is_paid_for(chat_model, tmp_path):
+    recipe = Recipe(task="gsm8k", data=written(tmp_path, "sums", SUMS), model=chat_model, markers="own", **SMALL)
+    with pytest.raises(ValueError, match="'<think>' is no token of this tokenizer"):
+        run_recipe(recipe, tmp_path / "run", show=False)
 
 
 def test_pairs_of_chat_messages(chat_model, base_model, tmp_path):

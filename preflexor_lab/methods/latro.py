@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..tasks.graders import with_markers
 from ..text.chat import answer_ids
 from ..text.display import escape_html
-from ..text.markers import THINK_END, Markers, read_sections
+from ..text.markers import THINK_END, Markers, in_own_words, read_sections
 from ..text.records import Certificate, Completion
 from ..training.inputs import usual_words
 from ..training.losses import reinforce_loss, rloo_advantages
@@ -138,7 +138,8 @@ class LaTROTrainer(PolicyTrainer):
         if args.sanity_check:
             train_dataset = list(train_dataset)[: max(2, args.per_device_train_batch_size // args.rloo_k)]
         super().__init__(model, args, train_dataset, processing_class, eval_dataset=eval_dataset, **kwargs)
-        self.stop = (*args.stop_seqs, *(self.tokenizer.decode([i]) for i in args.stop_token_ids or ()))
+        stops = (in_own_words(self.tokenizer, s) for s in args.stop_seqs)
+        self.stop = (*stops, *(self.tokenizer.decode([i]) for i in args.stop_token_ids or ()))
         if args.total_episodes:
             args.num_train_epochs = args.total_episodes / len(self.train_dataset)
 

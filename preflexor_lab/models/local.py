@@ -30,7 +30,7 @@ from preflexor_lab.models.cache import (
 from .engine import EngineError, GenerationParams, Prompt, find_stop, sequence_seed
 from .loading import eos_ids, weights_hash
 from ..text.chat import SYSTEM_PROMPT, conversation, encode_prompt
-from ..text.markers import THINK_END, THINK_START, extract_text
+from ..text.markers import THINK_END, THINK_START, extract_text, in_own_words
 from ..text.records import Completion
 
 # %% ../../nbs/02_models/06_local.ipynb #c009
@@ -668,6 +668,7 @@ def _complete(
     engine: LocalEngine, prompts, n: int, seed: int, params: GenerationParams, special: bool
 ) -> list[list[Completion]]:
     "Completions of a call, in the order of prompts and samples."
+    params = replace(params, stop=tuple(in_own_words(engine.tokenizer, s) for s in params.stop))
     rows, failed = _rows(engine, prompts, n, seed, params, special)
     engine.decode(rows, params)
     out = [failed.get(i, [None] * n) for i in range(len(prompts))]
@@ -725,7 +726,8 @@ def generate_local_model(
         raise EngineError(done[0].error)
     texts = [tokenizer.decode(c.ids, skip_special_tokens=True) if skip_special_tokens else c.text for c in done]
     messages.append({"role": "assistant", "content": prepend_response + texts[0]})
-    thinking = [extract_text(prepend_response + t, thinking_start, thinking_end) for t in texts]
+    marks = [in_own_words(tokenizer, m) for m in (thinking_start, thinking_end)]
+    thinking = [extract_text(in_own_words(tokenizer, prepend_response) + t, *marks) for t in texts]
     if num_return_sequences == 1:
         texts, thinking = texts[0], thinking[0]
     return (texts, messages, thinking) if return_thinking else (texts, messages)

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from .engines import model_place
 from ..text.chat import encode_prompt
+from ..text.markers import use_own_words
 
 # %% ../../nbs/11_recipes/14_checks.ipynb #d33f4d91
 def config_of(
@@ -71,6 +72,8 @@ def check_model(
     if recipe.model != "new":
         check_architecture(recipe.model, config_of(recipe.model, recipe.trust_remote_code))
         check_ends(recipe.model, task.tokenizer)
+        if recipe.markers == "own":
+            use_own_words(task.tokenizer)
 
 
 def check_prompts(

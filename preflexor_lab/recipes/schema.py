@@ -246,8 +246,8 @@ class RunSpec(TaskSpec):
     trust_remote_code: bool = Field(
         False, description="run code that comes with a model; only the command line can ask for it"
     )
-    markers: Literal["token", "text"] = Field(
-        "token", description="thinking markers of a model without them: new tokens, or plain text"
+    markers: Literal["token", "text", "own"] = Field(
+        "token", description="how thinking is marked: new tokens, plain text, or the model's own <think> and </think>"
     )
     lora: int = Field(0, ge=0, description="rank of the LoRA adapter; 0 trains all weights")
     teacher: TeacherSpec = TeacherSpec()

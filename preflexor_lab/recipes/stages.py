@@ -28,7 +28,7 @@ from ..runs.stages import Context, stage_seed
 from ..tasks.evaluation import EvalResult
 from ..text.chat import marker_ids, render
 from ..text.files import write_atomic
-from ..text.markers import read_sections, register_markers
+from ..text.markers import read_sections, register_markers, use_own_words
 from ..text.masks import MaskPolicy
 from ..text.records import Pair, from_jsonl
 from ..training.callbacks import fit, make_arguments
@@ -240,7 +240,7 @@ class TrainedStage(EvaluatedStage):
         lora = self.recipe.lora
         if not lora:
             return model
-        tokens = all(isinstance(ids, int) for ids in marker_ids(context.tokenizer))
+        tokens = self.recipe.markers == "token" and all(isinstance(ids, int) for ids in marker_ids(context.tokenizer))
         return add_lora(model, context.tokenizer if tokens else None, r=lora, alpha=2 * lora)
 
     def merged(self, model):
@@ -285,7 +285,9 @@ class BaseStage(EvaluatedStage):
         recipe, trains_all = self.recipe, not self.recipe.lora and (self.recipe.stages or self.recipe.controls)
         precision = "float32" if trains_all and device().type == "cpu" else recipe.precision
         model, context.tokenizer = open_model(recipe.model, recipe.trust_remote_code, precision)
-        if recipe.markers == "token" and self.task.has_questions:
+        if recipe.markers == "own":
+            use_own_words(context.tokenizer)
+        elif recipe.markers == "token" and self.task.has_questions:
             register_markers(context.tokenizer, model)
         self.evaluate(model, context, sampled=True)
         return model

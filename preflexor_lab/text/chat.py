@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from jinja2 import TemplateError
 
-from .markers import THINK_END, THINK_START, opened_by
+from .markers import THINK_END, THINK_START, has_own_words, in_own_words, opened_by
 from .masks import MaskPolicy
 
 # %% ../../nbs/01_text/05_chat.ipynb #c007
@@ -43,11 +43,24 @@ def _joined(
     return head, reply.lstrip()[len(start) :].removeprefix(space)
 
 
+def own_words(
+    tokenizer,  # Hugging Face tokenizer
+    said: str | Sequence[Mapping[str, str]],  # text, or chat messages
+) -> str | list[dict]:  # the same, see `in_own_words`
+    "A text or a conversation with the thinking marked as this model marks it."
+    if not has_own_words(tokenizer):
+        return said
+    if isinstance(said, str):
+        return in_own_words(tokenizer, said)
+    return [{k: in_own_words(tokenizer, v) if isinstance(v, str) else v for k, v in m.items()} for m in said]
+
+
 def render_prompt(
     tokenizer,  # Hugging Face tokenizer
     prompt: str | Sequence[Mapping[str, str]],  # text, or chat messages with "role" and "content"
 ) -> str:  # the text the model reads
     "Text of a prompt; a last message of the assistant is left open. Raises ValueError without a fitting chat template."
+    prompt = own_words(tokenizer, prompt)
     if isinstance(prompt, str):
         return prompt
     messages = [dict(m) for m in prompt]
@@ -121,6 +134,7 @@ def render(
     completion: str | Sequence[Mapping[str, str]],  # text (after a chat prompt: one assistant message), or messages
 ) -> tuple[str, str]:  # prompt text, completion text
     "Texts of an example; raises ValueError when a template loses a part of the conversation, or there is none."
+    prompt, completion = own_words(tokenizer, prompt), own_words(tokenizer, completion)
     if isinstance(prompt, str):
         if not isinstance(completion, str):
             kind = type(completion).__name__
@@ -311,6 +325,7 @@ def encode(
     if eos and tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos_token: set one, or pass eos=False")
     texts = [render(tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)]
+    markers = [in_own_words(tokenizer, m) for m in markers]
     written = [m for m in markers if len(tokenizer.encode(m, add_special_tokens=False)) > 1]
     pieces = [split_at(c, written) for _, c in texts]
     heads = prompt_ids(tokenizer, [p for p, _ in texts], special=True)
@@ -337,7 +352,7 @@ def answer_ids(
     answer: str,  # that follows a sampled text
 ) -> list[int]:
     "Ids of an answer and its end."
-    return continuation_ids(tokenizer, answer) + end_ids(tokenizer, prompt)
+    return continuation_ids(tokenizer, in_own_words(tokenizer, answer)) + end_ids(tokenizer, prompt)
 
 # %% ../../nbs/01_text/05_chat.ipynb #c023
 def tokenize_example(
@@ -359,7 +374,7 @@ def marker_ids(
 ) -> tuple:  # of both: an id, or a tuple of ids for a marker that is plain text
     "Ids of the two markers, as `encode` writes them; raises ValueError when the tokenizer cannot write one."
     out = []
-    for marker in (start, end):
+    for marker in (in_own_words(tokenizer, m) for m in (start, end)):
         ids = tokenizer.encode(marker, add_special_tokens=False)
         ids = ids if len(ids) == 1 else continuation_ids(tokenizer, marker)
         if not ids or (tokenizer.unk_token_id in ids and marker != tokenizer.unk_token):

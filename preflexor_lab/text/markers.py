@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['THINK_START', 'THINK_END', 'REFLECT_START', 'REFLECT_END', 'ESCAPE', 'MARKERS', 'THINK_TAGS', 'Markers', 'Sections',
-           'split_sections', 'join_sections', 'extract_text', 'answer_span', 'register_markers']
+           'split_sections', 'join_sections', 'extract_text', 'answer_span', 'register_markers', 'use_own_words',
+           'has_own_words', 'in_own_words']
 
 # %% ../../nbs/01_text/03_markers.ipynb #c002
 import json
@@ -532,3 +533,41 @@ def register_markers(
         start_rows(model, {i: marker_pieces(tokenizer, m) for m, i in ids.items() if m in rowless or i >= rows})
     tokenizer.markers_without_rows = set() if model is not None else rowless
     return ids
+
+# %% ../../nbs/01_text/03_markers.ipynb #e3018e16
+_OWN_WORDS = "thinking_words"  # key of tokenizer_config.json
+
+
+def use_own_words(
+    tokenizer,  # Hugging Face tokenizer, changed in place
+    words: tuple[str, str] = _TAGS.pairs["thinking"],  # start and end of the model's thinking
+) -> None:
+    "Write thinking in words that are tokens of the model already; raises ValueError when one of them is none."
+    missing = [w for w in words if len(tokenizer.encode(w, add_special_tokens=False)) != 1]
+    if missing:
+        raise ValueError(
+            f"{missing[0]!r} is no token of this tokenizer, so the model has no words of its own for thinking:"
+            " use markers=token or markers=text"
+        )
+    if special := [w for w in words if w in tokenizer.all_special_tokens]:
+        demote(tokenizer, special)
+    tokenizer.init_kwargs[_OWN_WORDS] = list(words)
+
+
+def has_own_words(
+    tokenizer,  # any tokenizer
+) -> bool:  # whether it writes thinking in words of its own
+    "True after `use_own_words`, also when the tokenizer was saved and loaded since."
+    return _OWN_WORDS in (getattr(tokenizer, "init_kwargs", None) or {})
+
+
+def in_own_words(
+    tokenizer,  # Hugging Face tokenizer
+    text: str,  # with our markers, or others
+) -> str:  # the text that the model reads
+    "The text with our thinking markers in the model's own words, where it has such; else as it was."
+    if not has_own_words(tokenizer):
+        return text
+    for ours, own in zip(MARKERS.pairs["thinking"], tokenizer.init_kwargs[_OWN_WORDS], strict=True):
+        text = text.replace(ours, own)
+    return text

@@ -16,7 +16,15 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from preflexor_lab.models.scoring import token_logps
 from preflexor_lab.text.chat import Cuts, encode, marker_ids, uses_markers
-from preflexor_lab.text.markers import MARKERS, THINK_END, THINK_START, Markers, register_markers
+from preflexor_lab.text.markers import (
+    MARKERS,
+    THINK_END,
+    THINK_START,
+    Markers,
+    has_own_words,
+    register_markers,
+    use_own_words,
+)
 from preflexor_lab.text.masks import MaskPolicy, insert_thinking, last_end, mask_generator, mask_labels
 from preflexor_lab.text.records import Reported
 from preflexor_lab.training.inputs import MachineArguments, load_if_named, refuse_other_inputs, usual_words
@@ -217,11 +225,11 @@ class CompletionArguments(MachineArguments):
 class TextArguments(CompletionArguments):
     "What trainers on written texts add; raises ValueError on another word for `markers`."
 
-    markers: str = "token"  # markers in the data: "token" makes them tokens of model and tokenizer, "text" leaves them
+    markers: str = "token"  # thinking in the data is marked by new "token"s, plain "text", or the model's "own" words
 
     def __post_init__(self):
-        if self.markers not in ("token", "text"):
-            raise ValueError(f"markers must be 'token' or 'text', got {self.markers!r}")
+        if self.markers not in ("token", "text", "own"):
+            raise ValueError(f"markers must be 'token', 'text' or 'own', got {self.markers!r}")
         super().__post_init__()
 
 # %% ../../nbs/08_training/01_sft.ipynb #c032
@@ -300,12 +308,17 @@ def ready_markers(
     start: str,  # markers of the thinking
     end: str,
     texts: list,  # what is trained on: text or messages
-    how: str = "token",  # or "text"
+    how: str = "token",  # or "text", or "own"
 ) -> None:
     "Make the markers that the texts write tokens of model and tokenizer, unless they are, or shall stay text."
+    ours = (start, end) == MARKERS.pairs["thinking"]
+    if how == "own" and ours and not has_own_words(tokenizer):
+        use_own_words(tokenizer)
+    if ours and has_own_words(tokenizer):
+        return
     if how == "text" or not any(marker in str(text) for text in texts for marker in (start, end)):
         return
-    markers = MARKERS if (start, end) == MARKERS.pairs["thinking"] else Markers({"thinking": (start, end)})
+    markers = MARKERS if ours else Markers({"thinking": (start, end)})
     missing = getattr(tokenizer, "markers_without_rows", ()) or any(
         len(tokenizer.encode(m, add_special_tokens=False)) != 1 for m in (start, end)
     )
