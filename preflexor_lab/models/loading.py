@@ -61,6 +61,9 @@ def quiet_transformers():
             hf.enable_progress_bar()
 
 
+_DAMAGED = (KeyError, TypeError, AttributeError, IndexError, RecursionError)  # raised by readers of odd files
+
+
 @contextmanager
 def one_line_errors(
     kind: str,  # what is loaded, used in the message
@@ -72,8 +75,10 @@ def one_line_errors(
     try:
         with quiet_transformers():
             yield
-    except (OSError, ValueError, ImportError, SafetensorError) as e:
+    except (OSError, ValueError, ImportError, SafetensorError, *_DAMAGED) as e:
         reason = " ".join(str(e).split())
+        if isinstance(e, _DAMAGED):
+            reason = f"one of its files does not hold what its name says ({type(e).__name__}: {reason})"
         hint = "" if Path(name).exists() else "; check the name, and the network or HF_HUB_OFFLINE if it is on the hub"
         raise ValueError(f"cannot load the {kind} of {name}: {reason[:300]}{hint}") from e
 
@@ -172,6 +177,14 @@ def as_dtype(
     return found
 
 # %% ../../nbs/02_models/00_loading.ipynb #c026
+def not_finite(
+    model: torch.nn.Module,  # any module
+) -> list[str]:  # names of its weights that hold NaN or infinite values
+    "Weights that are damaged; those that are not in memory are not looked at."
+    named = [(n, w) for n, w in model.named_parameters() if w.is_floating_point() and not w.is_meta]
+    return [n for n, w in named if not torch.isfinite(w.detach().sum(dtype=torch.float32))]
+
+
 def load_complete(
     attention: str | None,  # attention implementation; None: what transformers takes
     name: str,  # folder or hub id
@@ -193,6 +206,8 @@ def load_complete(
     if missing := sorted(info["missing_keys"]):
         what = f"{len(missing)} tensors of the model, {missing[0]} for one, which would stay random"
         raise ValueError(f"its weights lack {what}")
+    if damaged := not_finite(model):
+        raise ValueError(f"its weights hold values that are no numbers, in {damaged[0]} for one: the file is damaged")
     return model
 
 # %% ../../nbs/02_models/00_loading.ipynb #c029
@@ -203,9 +218,20 @@ def load_adapter(
     "The base model that an adapter names, with the adapter on it; raises ValueError when it names none."
     from peft import PeftConfig, PeftModel
 
+    if options.get("use_safetensors", True) and not (Path(folder) / "adapter_model.safetensors").is_file():
+        pickled = "it holds adapter_model.bin, a pickle" if (Path(folder) / "adapter_model.bin").is_file() else "none"
+        raise ValueError(
+            f"cannot load the adapter of {folder}: no adapter_model.safetensors ({pickled}); a pickle can run code"
+            " and is read with use_safetensors=False only"
+        )
     with one_line_errors("adapter", folder):
         config = PeftConfig.from_pretrained(folder)
     base = config.base_model_name_or_path
+    if base and (Path(base) / "adapter_config.json").is_file():
+        raise ValueError(
+            f"the adapter in {folder} names {base} as its base model, which is an adapter itself: merge that one into"
+            " its own base first (merge_lora), and name the merged model"
+        )
     if not base:
         remedy = "merge_lora(model) before saving, or set base_model_name_or_path in adapter_config.json"
         raise ValueError(f"the adapter in {folder} does not name its base model: {remedy}")
@@ -243,7 +269,7 @@ def load_model(
         device_map=device_map,
         trust_remote_code=trust_remote_code,
         revision=revision or "main",
-        use_safetensors=use_safetensors,
+        use_safetensors=use_safetensors or None,  # None: transformers takes what is there
     )
     if (Path(name) / "adapter_config.json").is_file():
         return load_adapter(name, dtype=dtype, attn_implementation=attn_implementation, **options)

@@ -7,6 +7,7 @@ __all__ = ['fused_lora', 'LocalEngine', 'generate_local_model']
 
 # %% ../../nbs/02_models/06_local.ipynb #c002
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -87,6 +88,7 @@ def next_tokens(
         cumulative = truncated_probs(scores, temperature, top_p, top_k).cumsum(-1)
         target = uniforms.clamp(max=1 - 2**-22)[:, None] * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+        tokens = tokens.clamp(max=logits.shape[1] - 1)  # beyond it where no score is a number
     return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(-1)
 
 # %% ../../nbs/02_models/06_local.ipynb #c026
@@ -353,6 +355,9 @@ def complete_row(
 ) -> Completion:  # text without end of sequence and stop string; ids with them
     "The completion of a row."
     ids, logps = row.ids, row.logps
+    if any(map(math.isnan, logps)):
+        error = "the model's scores are no numbers: its weights are damaged, or its training diverged"
+        return Completion("", finish_reason="error", seed=row.seed, error=error, engine_id=engine_id)
     ended = bool(ids) and ids[-1] in eos
     text = decode_text(tokenizer, row.prompt, ids[:-1] if ended else ids)
     if find_stop(text, params.stop) >= 0:
@@ -422,6 +427,21 @@ def _batches(rows: list[Row], size: int, equal: bool) -> list[list[Row]]:
     return batches
 
 # %% ../../nbs/02_models/06_local.ipynb #c078
+def beyond_vocabulary(
+    model,  # causal language model
+    ids: list[int],  # that it shall read
+) -> str:  # empty when it has a row for each
+    "Reason why a model cannot read some ids: a tokenizer may know tokens that its model has no embedding of."
+    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    rows = getattr(table, "num_embeddings", None)
+    if not rows or max(ids, default=0) < rows:
+        return ""
+    return (
+        f"the token of id {max(ids)} has no embedding in this model, which has {rows}: is it this model's tokenizer?"
+        " new tokens need model.resize_token_embeddings, or register_markers(tokenizer, model)"
+    )
+
+
 class Forward:
     "One step of a model over a cache, to (B, V) float32 logits; raises ValueError for models it cannot run."
 
@@ -459,7 +479,7 @@ class Forward:
         if self.window and len(prompt) > self.window - 1:
             limit = f"the model reads {self.window}, its answer included"
             return f"the prompt has {len(prompt)} tokens and {limit}: shorten the prompt"
-        return ""
+        return beyond_vocabulary(self.core, prompt)
 
 # %% ../../nbs/02_models/06_local.ipynb #c082
 @contextmanager

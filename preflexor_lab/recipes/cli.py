@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from ..data.tasks import TASK_NAMES
+from ..text.display import printable
 from ..tools.registry import TRIALS
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c005
@@ -62,8 +63,28 @@ def _mistakes(debug: bool):
     except (ValueError, OSError, ImportError) as e:
         if debug:
             raise
-        typer.echo("preflexor: " + " ".join(str(e).split()), err=True)
+        typer.echo("preflexor: " + printable(" ".join(str(e).split())), err=True)
         raise typer.Exit(2) from e
+    except Exception as e:
+        if debug or isinstance(e, typer.Exit):
+            raise
+        what = printable(" ".join(f"{type(e).__name__}: {e}".split()))[:300]
+        typer.echo(f"preflexor: this should not happen ({what}); please report it with the output of --debug", err=True)
+        raise typer.Exit(70) from e
+
+
+class _Printable(logging.Formatter):
+    "Log lines without sequences that command a terminal."
+
+    def format(self, record) -> str:
+        return printable(super().format(record))
+
+
+def _start_log(debug: bool):
+    "Warnings on standard error, and everything of ours with `debug`."
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c011
 def _parts(words: list[str]) -> tuple[str, list[str]]:
@@ -123,8 +144,7 @@ def run(
 
     `preflexor run demo stages.0.epochs=2 eval.items=400`  settings by their dotted keys (`preflexor keys` lists them)
     """
-    level = logging.INFO if debug else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    _start_log(debug)
     with _mistakes(debug):
         name, settings = _parts(words or [])
         from preflexor_lab.recipes.run import run_recipe
@@ -170,8 +190,7 @@ def train(
 
     `preflexor train orpo --model M --data papers/ teacher.model=self`  a folder of documents
     """
-    level = logging.INFO if debug else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    _start_log(debug)
     with _mistakes(debug):
         from preflexor_lab.recipes.one_stage import training_recipe
         from preflexor_lab.recipes.run import run_recipe
@@ -246,7 +265,7 @@ def ask(
             found = {"thinking": s.thinking, "reflection": s.reflection, "answer": s.answer, "failed": c.error}
             for name, text in found.items():
                 if text:
-                    typer.echo(f"{typer.style(name + ':', bold=True)} {text.strip()}")
+                    typer.echo(f"{typer.style(name + ':', bold=True)} {printable(text.strip())}")
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c037
 @app.command("eval")
@@ -273,14 +292,14 @@ def evaluate_command(
 
         items = load_task(task, path=path, split=split, n=n)
         result = evaluate(_engine(model), items, k=k, max_new_tokens=max_new_tokens, seed=seed, label=task)
-        typer.echo(result.table())
+        typer.echo(printable(result.table()))
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c041
 def _row_text(row: dict) -> str:
     "One ledger row for a terminal."
     head = f"{row['kind']} {row['key'][:12]} by {row['engine_id']} weights {row['weights']} seed {row['seed']}"
-    body = "".join(f"\n  {name}: {row[name]}" for name in ("prompt", "text", "error") if row.get(name))
-    return typer.style(head, bold=True) + body
+    body = "".join(f"\n  {name}: {printable(row[name])}" for name in ("prompt", "text", "error") if row.get(name))
+    return typer.style(printable(head), bold=True) + body
 
 
 _KIND = typer.Option(
@@ -322,7 +341,7 @@ def inspect(
                 typer.echo("\n".join(map(_row_text, ledger.rows(kind)[:n])))
             else:
                 counts = [f"  {k:<12} {v:>8}" for k, v in ledger.counts().items()]
-                failed = [f"  failed: {f['n']:>5} x {f['kind']}: {f['reason']}" for f in ledger.failures()]
+                failed = [f"  failed: {f['n']:>5} x {f['kind']}: {printable(f['reason'])}" for f in ledger.failures()]
                 typer.echo("\n".join(counts + failed))
 
 # %% ../../nbs/11_recipes/15_command_line.ipynb #c046

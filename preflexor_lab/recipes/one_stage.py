@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from .schema import Recipe, known_keys
 from ..runs.spec import one_line, stage_kinds, unknown_key
 from ..tasks.datasets import read_splits
+from ..text.files import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ def _split_settings(kind: str, settings: list[str]) -> tuple[dict, dict[str, Any
         key, eq, value = item.partition("=")
         if not eq or not key:
             raise ValueError(f"{item!r} is not a setting: write key=value, as in epochs=2")
-        (stage if key.split(".")[0] in spec.model_fields else run)[key] = yaml.safe_load(value) if value else None
+        value = read_yaml(value, f"the value of {key}") if value else None
+        (stage if key.split(".")[0] in spec.model_fields else run)[key] = value
     if unknown := [k for k in run if k not in known_keys()]:
         raise ValueError(unknown_key(unknown[0], [*spec.model_fields, *known_keys()]))
     return stage, run

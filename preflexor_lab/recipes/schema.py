@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from .pair_stages import PairStage
@@ -33,6 +32,7 @@ from preflexor_lab.runs.spec import (
     spec_keys,
     stage_kinds,
 )
+from ..text.files import read_yaml
 
 _METHODS = (PairStage, PolicyStage, SelfRewardStage, SFTStage)  # importing them registers their kinds
 
@@ -255,7 +255,7 @@ class RunSpec(TaskSpec):
     reflect: ReflectSpec = ReflectSpec()
     judge: JudgeSpec = JudgeSpec()
     seeds: Ints = Field([0], min_length=1, description="training seeds; all stages are run with each")
-    threads: int = Field(2, ge=1, description="torch threads")
+    threads: int = Field(2, ge=1, le=1024, description="torch threads")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="auto: bfloat16 on a GPU and on a CPU that is made for it, else float32; weights from 50 million"
@@ -387,7 +387,7 @@ def _setting(item: str) -> tuple[str, Any]:
     key, eq, value = item.partition("=")
     if not eq or not key:
         raise ValueError(f"{item!r} is not a setting: write key=value, as in eval.items=100")
-    return key, yaml.safe_load(value) if value else None
+    return key, read_yaml(value, f"the value of {key}") if value else None
 
 
 def _leave_out(tree: dict, task: str, recipe: str):
@@ -407,10 +407,7 @@ def load_recipe(
 ) -> Recipe:  # checked
     "Read a recipe, apply overrides, check it. Raises `ValueError` with one line that says what is wrong."
     path = find_recipe(name)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ValueError(f"{path} is not a YAML recipe: {str(e).splitlines()[0]}") from e
+    tree = read_yaml(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path} is not a recipe: a mapping of keys was expected, not {type(tree).__name__}")
     settings = [_setting(item) for item in overrides]

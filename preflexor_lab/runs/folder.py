@@ -22,7 +22,7 @@ import yaml
 from fastcore.basics import patch
 
 from .ledger import Ledger
-from ..text.files import disk_full, write_atomic
+from ..text.files import disk_full, read_yaml, write_atomic
 
 # %% ../../nbs/04_runs/01_run_folder.ipynb #c006
 class RunError(ValueError):
@@ -167,19 +167,44 @@ class RunFolder:
     def __exit__(self, *_):
         self.close()
 
+# %% ../../nbs/04_runs/01_run_folder.ipynb #f0c0c603
+def _read_state(path: Path) -> dict:
+    "What is finished; raises RunError when the file is not as it was written."
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found["stages"], dict) and isinstance(found["metrics_bytes"], int):
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise RunError(
+        f"{path} is damaged: it does not say which stages are finished; put it back from a copy, or give --overwrite,"
+        " which moves the whole run aside and begins anew"
+    )
+
+
+def _read_recipe(path: Path) -> dict:
+    "The settings of a run; raises RunError when the file is not as it was written."
+    try:
+        found = read_yaml(path.read_bytes(), str(path))
+    except ValueError as e:
+        raise RunError(f"{e}: put it back from a copy, or give --overwrite") from e
+    if not isinstance(found, dict):
+        raise RunError(f"{path} holds no settings: put it back from a copy, or give --overwrite")
+    return found
+
 # %% ../../nbs/04_runs/01_run_folder.ipynb #c019
 @patch
 def _open(self: RunFolder, recipe: dict | None):
     "Compares or writes the recipe, and reads what is finished."
     where, state = self.path / "recipe.yaml", self.path / "state.json"
-    self._state = json.loads(state.read_text()) if state.is_file() else {"stages": {}, "metrics_bytes": 0}
+    self._state = _read_state(state) if state.is_file() else {"stages": {}, "metrics_bytes": 0}
     if recipe is not None:
         text = HEADER + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
         if where.is_file() and self._state["stages"]:
-            self._compare(yaml.safe_load(where.read_text(encoding="utf-8")), yaml.safe_load(text))
+            self._compare(_read_recipe(where), yaml.safe_load(text))
         if self._lock is not None:
             _write(where, text)
-    self.recipe = yaml.safe_load(where.read_text(encoding="utf-8"))
+    self.recipe = _read_recipe(where)
     if self._lock is not None:
         self._repair()
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Union, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..text.files import read_yaml
 
 # %% ../../nbs/04_runs/03_stage_specs.ipynb #c005
 class Spec(BaseModel):
@@ -24,7 +25,7 @@ class Spec(BaseModel):
 def _listed(value):
     "A list from YAML's list, a comma-separated string or one value."
     if isinstance(value, str):
-        return [yaml.safe_load(v) for v in value.split(",") if v.strip()]
+        return [read_yaml(v, "one of a list") for v in value.split(",") if v.strip()]
     return value if isinstance(value, list | tuple) else [value]
 
 

@@ -14,6 +14,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 # %% ../../nbs/01_text/00_files.ipynb #c005
 def _sync(path: Path) -> None:
@@ -114,3 +117,19 @@ def disk_full(
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+# %% ../../nbs/01_text/00_files.ipynb #abbdfa3f
+def read_yaml(
+    text: str | bytes,  # YAML, in UTF-8
+    what: str,  # it is, for the message
+) -> Any:
+    "Plain values; raises ValueError in one line on what is no YAML."
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply to be read") from None
+    except (yaml.YAMLError, ValueError) as e:  # a ValueError of a date without a day
+        reason = getattr(e, "problem", None) or " ".join(str(e).split())
+        mark = getattr(e, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{what} is not YAML: {reason}{where}") from e

@@ -118,6 +118,7 @@ class PairData(Dataset):
         )
         self.prompts, self.reference = [len(r[0]) for r in rows], None
         self.lengths = [a + b for a, b in zip(*(s.lengths for s in self.sides))]
+        self.highest_id = max(s.highest_id for s in self.sides)
         self.cut = sorted({i for s in self.sides for i in s.cut})  # pairs that inserted thinking made too long
 
     def set_epoch(self, epoch: int):

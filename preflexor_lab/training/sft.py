@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from preflexor_lab.models.local import beyond_vocabulary
 from preflexor_lab.models.scoring import token_logps
 from preflexor_lab.text.chat import Cuts, encode, marker_ids, uses_markers
 from preflexor_lab.text.markers import (
@@ -68,6 +69,7 @@ class Completions(Dataset):
         self.policy, self.markers, self.seed, self.side, self.epoch, self.drawn = policy, markers, seed, side, 0, {}
         self.rows = [_build_row(h, t, policy, markers, pad_id, max_length, side) for h, t in rows]
         self.lengths = [len(ids) for ids, _ in self.rows]
+        self.highest_id = max((int(ids.max()) for ids, _ in self.rows if len(ids)), default=0)
         answers_only = policy.dynamic_answer_comparison
         tails = [built[0][len(h) :] for (h, _), built in zip(rows, self.rows)]
         self.no_end = [answers_only and last_end(tail, markers[1]) < 0 for tail in tails]
@@ -413,6 +415,9 @@ class CompletionTrainer(SummedMetrics, Trainer):
     ):
         self.length_sampler, self.sums = None, {"train": {}, "eval": {}}
         self.room, self.planned = None, False
+        sets = [train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])]
+        if unknown := beyond_vocabulary(model, [getattr(s, "highest_id", 0) for s in sets]):
+            raise ValueError(unknown)
         if getattr(args, "disable_dropout", False):
             switch_off_dropout(model)
         wake_adapter(model)
