@@ -6,6 +6,7 @@ Every case was seen to fail once; models are copies of the packaged novice with 
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
 from preflexor_lab.models.local import LocalEngine
 from preflexor_lab.recipes.cli import app
 from preflexor_lab.recipes.schema import load_recipe
+from preflexor_lab.text.markers import THINK_TAGS, answer_place, extract_text, read_sections, split_sections
 from preflexor_lab.training.dpo import DPOConfig, DPOTrainer
 from preflexor_lab.training.sft import SFTConfig, SFTTrainer
 
@@ -234,3 +236,33 @@ def test_what_commands_a_terminal_is_shown(escape, tmp_path, capfd):
     for words in ((), ("--kind", "answer")):
         status, said = preflexor("inspect", tmp_path, *words)
         assert status == 0 and escape not in said
+
+
+UNITS = {
+    "sections": "<|thinking|>a<|/thinking|>",
+    "starts": "<|thinking|>",
+    "ends": "<|/thinking|>",
+    "crossed": "<|thinking|><|reflect|>a<|/thinking|><|/reflect|>",
+    "tags": "<think><graph>a</graph></think>",
+    "tags without an end": "<graph>",
+    "broken": "<|\\",
+    "words": "word ",
+}
+READERS = [split_sections, read_sections, answer_place, extract_text, lambda text: split_sections(text, THINK_TAGS)]
+
+
+def seconds(function, text):
+    "CPU time of a call, the best of three."
+    found = []
+    for _ in range(3):
+        start = time.process_time()
+        function(text)
+        found.append(time.process_time() - start)
+    return min(found)
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_reading_sections_takes_linear_time(kind):
+    "Sixteen times the text takes far less than the 256 times of quadratic work."
+    for read in READERS:
+        assert seconds(read, UNITS[kind] * 4000) < 50 * max(seconds(read, UNITS[kind] * 250), 1e-3)

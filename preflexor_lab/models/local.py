@@ -8,6 +8,7 @@ __all__ = ['fused_lora', 'LocalEngine', 'generate_local_model']
 # %% ../../nbs/02_models/06_local.ipynb #c002
 import inspect
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -358,14 +359,15 @@ def complete_row(
     if any(map(math.isnan, logps)):
         error = "the model's scores are no numbers: its weights are damaged, or its training diverged"
         return Completion("", finish_reason="error", seed=row.seed, error=error, engine_id=engine_id)
+
+    def stopped(n: int) -> bool:
+        return find_stop(decode_text(tokenizer, row.prompt, ids[:n]), params.stop) >= 0
+
     ended = bool(ids) and ids[-1] in eos
     text = decode_text(tokenizer, row.prompt, ids[:-1] if ended else ids)
     if find_stop(text, params.stop) >= 0:
-        ended, end = True, 1
+        ended, end = True, bisect_left(range(len(ids) + 1), True, key=stopped)
         text = decode_text(tokenizer, row.prompt, ids[:end])
-        while find_stop(text, params.stop) < 0:
-            end += 1
-            text = decode_text(tokenizer, row.prompt, ids[:end])
         ids, logps, text = ids[:end], logps[:end], text[: find_stop(text, params.stop)]
     return Completion(
         text=text,

@@ -11,6 +11,7 @@ __all__ = ['THINK_START', 'THINK_END', 'REFLECT_START', 'REFLECT_END', 'ESCAPE',
 import json
 import logging
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -91,8 +92,11 @@ def pair_up(
             pairs.append((stack.pop(), i))
         else:
             loose_ends.append(i)
-    outer = [(i, j) for i, j in pairs if not any(a < i and j < b for a, b in pairs)]
-    return sorted(outer), stack, loose_ends
+    outer: list[tuple[int, int]] = []
+    for i, j in sorted(pairs):  # pairs of a stack are nested or apart
+        if not outer or i > outer[-1][1]:
+            outer.append((i, j))
+    return outer, stack, loose_ends
 
 # %% ../../nbs/01_text/03_markers.ipynb #c017
 @dataclass(frozen=True)
@@ -134,9 +138,11 @@ def section_spans(
     if len(outer) > 1:
         notes.append(f"{name}: {len(outer)} sections")
     for k, (i, j) in enumerate(outer):  # a loose start between two sections belongs to the next one
-        first = min([u for u in starts if u < i and (k == 0 or u > outer[k - 1][1])], default=i)
+        since = bisect_right(starts, outer[k - 1][1]) if k else 0
+        before = starts[since : bisect_left(starts, i)]
+        first = before[0] if before else i
         out.append((events[first][0], events[first][1], events[j][0], events[j][1]))
-        holes += [events[u] for u in [*starts, i] if first < u <= i]
+        holes += [events[u] for u in [*before[1:], i] if before]
     still_open = [u for u in starts if not outer or u > outer[-1][1]]
     if len(starts) > bool(still_open):
         notes.append(f"{name}: repeated start")
@@ -144,22 +150,25 @@ def section_spans(
         out.append((events[still_open[0]][0], events[still_open[0]][1], length, length))
         holes += [events[u] for u in still_open[1:]]
         notes.append(f"{name}: cut off, no end")
+    closed = [b[1] for b in borders]
     for e in ends:
-        before = max([b[1] for b in borders if b[1] <= events[e][0]], default=0)
-        out.append((before, before, events[e][0], events[e][1]))
+        until = bisect_right(closed, events[e][0])
+        begin = closed[until - 1] if until else 0
+        out.append((begin, begin, events[e][0], events[e][1]))
         notes.append(f"{name}: end without start")
-    return sorted(out), [h[:2] for h in holes], notes
+    return sorted(out), sorted(h[:2] for h in holes), notes
 
 # %% ../../nbs/01_text/03_markers.ipynb #c026
 def without(
     text: str,  # the whole text
     a: int,  # first character to read
     b: int,  # one past the last
-    holes: list[tuple[int, int]],  # (start, end) of what is left out
+    holes: list[tuple[int, int]],  # (start, end) of what is left out, in order and apart
 ) -> str:  # the rest of the stretch
     "Text from `a` to `b` without the holes in it."
     parts, at = [], a
-    for i, j in sorted(holes):
+    for k in range(max(0, bisect_left(holes, (a, a)) - 1), len(holes)):
+        i, j = holes[k]
         if i >= b:
             break
         if j > at:
@@ -186,18 +195,20 @@ def other_sections(
     "Further sections, notes on them, and the answer without them."
     found, notes, cut = {}, [], []
     every = find_markers(text, list(markers.pairs), markers)
+    places = [e[0] for e in every]
     for name in names:
         events = [e for e in every if e[2] == name]
         outer, starts, ends = pair_up([e[3] for e in events])
         spans = [(events[i], events[j][0], events[j][1]) for i, j in outer]
         for u in starts:  # runs to the next marker; its text also stays where it is
-            following = min((e[0] for e in every if e[0] > events[u][0]), default=len(text))
+            after = bisect_right(places, events[u][0])
+            following = places[after] if after < len(places) else len(text)
             spans.append((events[u], following, events[u][1]))
         if spans:
             found[name] = "\n\n".join(text[s[1] : end].strip() for s, end, _ in sorted(spans))
         cut += [(s[0], close) for s, _, close in spans if s[0] >= begin]
         notes += [f"{name}: cut off, no end"] * len(starts) + [f"{name}: end without start"] * len(ends)
-    return found, notes, strip_markers(without(text, begin, len(text), cut), markers)
+    return found, notes, strip_markers(without(text, begin, len(text), sorted(cut)), markers)
 
 # %% ../../nbs/01_text/03_markers.ipynb #c032
 _LOOSE = ("cut off, no end", "end without start", "repeated start", "sections overlap")  # notes on unpaired markers
