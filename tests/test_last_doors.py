@@ -266,3 +266,25 @@ def test_reading_sections_takes_linear_time(kind):
     "Sixteen times the text takes far less than the 256 times of quadratic work."
     for read in READERS:
         assert seconds(read, UNITS[kind] * 4000) < 50 * max(seconds(read, UNITS[kind] * 250), 1e-3)
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_chat_template_without_end(novice):
+    (novice / "chat_template.jinja").write_text(ENDLESS)
+    status, said = preflexor("ask", QUESTION, "--model", novice)
+    assert status == 2 and "the chat template took more than 5 s" in said
+
+
+def test_a_judge_without_end():
+    "The prompt of a judge is stopped; a pattern that explodes makes one vote invalid, with the reason."
+    from preflexor_lab.data.judges import RewardConfig, read_vote
+    from preflexor_lab.text.records import Completion
+
+    slow = RewardConfig(reward_regex_template=r"(?:a|a)+{{ reward }}$", low=0, high=5)
+    score, reason = read_vote(slow, Completion("a" * 60 + "b"))
+    assert score is None and "took more than 2 s on a text of 61 characters" in reason
+    assert read_vote(slow, Completion("aa4"))[0] == 4
+    with pytest.raises(ValueError, match="took more than 5 s"):
+        RewardConfig(reward_regex_template=ENDLESS + "{{ reward }}")

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar, Protocol
 
+import regex
 import torch
 from fastcore.basics import patch
 
 from ..models.scoring import classifier_logits
 from ..runs.ledger import LedgerRow
 from ..text.chat import prompt_ids, render_prompt
+from ..text.limits import find_all, time_limit
 from ..text.markers import MARKERS, THINK_TAGS, Markers, neutralise, read_sections, split_sections
 from ..text.records import Certificate, Completion
 
@@ -72,6 +74,12 @@ def _environment():
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+def _rendered(template: str, values: dict) -> str:
+    "A template with its values, under a limit of time."
+    with time_limit(5, f"the template {template[:40]!r}"):
+        return _environment().from_string(template).render(values)
 
 
 def template_variables(
@@ -123,7 +131,7 @@ def stated_scales(
     return list(dict.fromkeys(scales))
 
 # %% ../../nbs/07_data/01_judges.ipynb #k010
-_ONE = r"[-+−–]?[.,]?\d[\w.,%]*"
+_ONE = r"[-+−–]?[.,]?\d[\w²³¹¼-¾⁰-₉⅐-↉.,%]*"  # ½ and ² are letters for `re`, and none for `regex`
 _JOIN = r"[ \t]*(?:[-–—~+/=×]|\*(?=\d)|\b(?:to|or|and|of|out[ \t]+of|through)\b)[ \t]*|[ \t]+(?=\d+/\d)"
 _COLON = r"(?:(?<=[:=])|(?<=[:=] )|(?<=[:=]\*\* )|(?<=[:=] \*\*))"
 _WORD = r"(?i:(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|none|n/a)\b|\s*\Z)"
@@ -219,21 +227,21 @@ def _check_variables(template: str, required: frozenset):
 def _compile(
     template: str,  # regular expression with {{ reward }}
     number: str,  # what stands for {{ reward }}, with one group
-) -> re.Pattern:  # one group, around the vote
+) -> regex.Pattern:  # one group, around the vote
     "The pattern of a vote; raises ValueError without {{ reward }}, other variables, groups or a bad expression."
     said = f"the reward pattern {template!r}"
     if template_variables(template) != {"reward"}:
         raise ValueError(f"{said} must contain {{{{ reward }}}} where the vote stands, and no other variable")
     if re.search(r"[\d.,+−–-]\s*\{\{", template):  # such a character before the vote is the pattern's own
         number = number.replace(_ATTACHED, "")
-    text = _environment().from_string(template).render(reward=number)
+    text = _rendered(template, dict(reward=number))
     try:
-        regex = re.compile(text)
-    except re.error as e:
+        compiled = regex.compile(text)
+    except regex.error as e:
         raise ValueError(f"{said} is no regular expression: {e}") from e
-    if regex.groups != 1:
-        raise ValueError(f"{said} has {regex.groups - 1} groups of its own: write them as (?:…)")
-    return regex
+    if compiled.groups != 1:
+        raise ValueError(f"{said} has {compiled.groups - 1} groups of its own: write them as (?:…)")
+    return compiled
 
 # %% ../../nbs/07_data/01_judges.ipynb #c012
 @dataclass(frozen=True)
@@ -298,7 +306,7 @@ def _asked(config, values: dict):
     "The filled template, as text or as chat messages."
     if config.template_fn is not None:
         return config.template_fn(**values)
-    text = _environment().from_string(config.prompt_template).render(values)
+    text = _rendered(config.prompt_template, values)
     return [dict(role="user", content=text)] if config.chat else text
 
 
@@ -343,7 +351,7 @@ def _last_vote(
     cut: bool,  # it ended at the token limit
 ) -> float | None:  # None when there is no statement but echoes of the scale
     "The last statement that the pattern finds; raises ValueError with the reason why it is no vote."
-    found = list(config.regex.finditer(text))
+    found = find_all(config.regex, text)
     if cut and found and found[-1].end() == len(text) and _goes_on(found[-1][1], config.high):
         raise ValueError(f"cut off inside its number {found[-1][1]!r}")
     for m in reversed(found):

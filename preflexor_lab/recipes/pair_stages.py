@@ -16,7 +16,7 @@ from pydantic import Field
 from .stages import CompletionSpec, TrainedStage, count_tokens, open_checkpoint, tracker_folder
 from ..runs.spec import SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
-from ..text.records import Pair, from_jsonl, to_jsonl
+from ..text.records import Pair, from_jsonl
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c005
 class PairSpec(SamplingSpec, CompletionSpec, TrainingSpec):
@@ -163,8 +163,7 @@ class PairStage(TrainedStage):
         pairs, report = self.task.pairs(self.spec, self.engine(model, context), self.questions, seed)
         if not pairs:
             raise no_pairs(self.questions, report.get("dropped") or {})
-        self.pairs_file.parent.mkdir(exist_ok=True)
-        to_jsonl(pairs, self.pairs_file)
+        self.write_pairs(pairs, context)
         return pairs
 
 # %% ../../nbs/11_recipes/04_orpo_dpo_exo.ipynb #c022
@@ -211,8 +210,7 @@ def run(self: PairStage, model, context: Context):
             with tracker_folder(self.recipe, context.folder.path / "tensorboard" / self.name):
                 loop.train(on_step=context.step)
     except NothingToLearn as e:
-        self.pairs_file.parent.mkdir(exist_ok=True)
-        to_jsonl([], self.pairs_file)
+        self.write_pairs([], context)
         return self.leave_as_is(self.merged(model), context, str(e), questions=self.questions, pairs=0)
     for line in loop.round_log(before + 1):
         self.log_line(line, context)

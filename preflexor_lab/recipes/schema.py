@@ -49,6 +49,7 @@ class TeacherSpec(Spec):
         " recipe's model before training), in this process",
     )
     categories: Words = Field([], description="one section of thinking for each; default: the task's own")
+    background: bool = Field(True, description="of documents: a section of additional background as well")
     reflection: bool = Field(False, description="ask for a critique between reflect markers as well")
     max_new_tokens: int = Field(256, ge=1, description="tokens of a question, a section or an answer")
     concurrency: int = Field(16, ge=1, description="requests under way at once")

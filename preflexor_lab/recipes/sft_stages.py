@@ -17,7 +17,7 @@ from .stages import CompletionSpec, TrainedStage, count_tokens, stage_options, t
 from ..runs.spec import OptimizerSpec, SamplingSpec, StagePlan, TrainingSpec, register_stage
 from ..runs.stages import Context, stage_seed
 from ..text.markers import read_sections
-from ..text.records import Pair, to_jsonl
+from ..text.records import Pair
 from ..training.sft import SFTConfig, SFTTrainer, rejection_sample
 
 # %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c005
@@ -57,7 +57,7 @@ class ConfigStage(TrainedStage):
         trained = sum(count_tokens(context.tokenizer, examples)) * self.spec.epochs
         self.report_counts(context, questions=self.questions, trained_tokens=trained)
         pairs = [Pair(r["prompt"], r["chosen"], r["rejected"]) for r in work.trained if "chosen" in r]
-        to_jsonl(pairs, self.pairs_file)
+        self.write_pairs(pairs, context)
 
 # %% ../../nbs/11_recipes/05_sft_rft_controls.ipynb #c008
 def completions_of(

@@ -18,7 +18,7 @@ from ..data.eft import judge_quality
 from ..data.judges import JUDGE_PROMPT, ModelJudge, RewardConfig
 from ..data.pairs import build_pairs
 from ..data.tasks import load_task
-from ..data.teachers import CATEGORIES, ClozeTeacher, LLMTeacher, OracleTeacher
+from ..data.teachers import CATEGORIES, ClozeTeacher, LLMTeacher, OracleTeacher, TeacherPrompts
 from ..methods.reflect import ChatFormat, CompletionFormat, ScoreAccepts
 from ..nano.measurement import TEST_HOPS
 from .engines import open_tokenizer, teacher_engine
@@ -116,7 +116,8 @@ def make_teacher(self: QuestionSource):
 def model_teacher(self: QuestionSource, engine, **options) -> LLMTeacher:
     "A language model that asks about the index."
     form, k = (lambda q: self.in_template(q + "\n")), self.recipe.retrieval.k
-    return LLMTeacher(engine, self.index, format_prompt=form, enrich=k, **options)
+    prompts = TeacherPrompts() if self.recipe.teacher.background else TeacherPrompts(background="")
+    return LLMTeacher(engine, self.index, format_prompt=form, enrich=k, prompts=prompts, **options)
 
 
 @patch

@@ -30,7 +30,7 @@ from ..text.chat import marker_ids, render
 from ..text.files import write_atomic
 from ..text.markers import read_sections, register_markers, use_own_words
 from ..text.masks import MaskPolicy
-from ..text.records import Pair, from_jsonl
+from ..text.records import Pair, from_jsonl, to_jsonl
 from ..training.callbacks import fit, make_arguments
 from ..training.sft import SFTConfig, SFTTrainer
 
@@ -176,13 +176,18 @@ class EvaluatedStage:
 def warn_of_format(self: EvaluatedStage, result: EvalResult) -> None:
     "Say in one line when trained answers are not in the form that was trained."
     rate = next((r["value"] for r in result.rows if r["metric"] == "format_rate"), 1.0)
-    if isinstance(getattr(self, "spec", None), CompletionSpec) and rate < 0.1:  # others train no texts
-        logger.warning(
-            "stage %s: only %.0f %% of held-out answers open and close their thinking: the form was not learned;"
-            " more questions or epochs, a higher learning_rate, or markers=text may help",
-            self.label,
-            100 * rate,
+    if rate >= 0.1 or not isinstance(getattr(self, "spec", None), CompletionSpec):  # others train no texts
+        return
+    said = [read_sections(r) for p in result.per_item for r in p["responses"]]
+    opened = sum(bool(s.thinking) for s in said) / max(1, len(said))
+    why = "the form was not learned; more questions or epochs, a higher learning_rate, or markers=text may help"
+    if opened >= 0.5:
+        why = (
+            f"{opened:.0%} open it and are at their end before it is closed; a higher eval.max_new_tokens"
+            f" (now {self.recipe.eval.max_new_tokens}), or shorter thinking in the texts that are trained, may help"
         )
+    found = f"only {rate:.0%} of held-out answers open and close their thinking"
+    logger.warning("stage %s: %s: %s", self.label, found, why)
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #c027
 @contextmanager
@@ -223,6 +228,20 @@ class TrainedStage(EvaluatedStage):
         "The chosen texts, for a control that is trained on them alone; without their thinking when asked."
         texts = [(p.prompt, p.chosen) for p in from_jsonl(self.pairs_file, Pair)]
         return [dict(prompt=p, completion=c if thinking else read_sections(c).answer) for p, c in texts]
+
+    def write_pairs(self, pairs: list[Pair], context: Context):
+        "Keep the pairs, and say when an answer of their length would be cut off in the evaluation."
+        self.pairs_file.parent.mkdir(exist_ok=True)
+        to_jsonl(pairs, self.pairs_file)
+        sizes = sorted(map(len, context.tokenizer([p.chosen for p in pairs])["input_ids"])) if pairs else [0]
+        if (middle := sizes[len(sizes) // 2]) > self.recipe.eval.max_new_tokens:
+            logger.warning(
+                "stage %s trains on completions of %d tokens in the median, and the evaluation ends after"
+                " eval.max_new_tokens=%d: an answer of that form would be cut off",
+                self.label,
+                middle,
+                self.recipe.eval.max_new_tokens,
+            )
 
     def first_model(self, model):
         "The weights that this stage starts from."

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from jinja2 import TemplateError
 
+from .limits import time_limit
 from .markers import THINK_END, THINK_START, has_own_words, in_own_words, opened_by
 from .masks import MaskPolicy
 
@@ -24,7 +25,8 @@ def _apply_template(tokenizer, messages: Sequence[Mapping[str, str]], generate: 
             "set tokenizer.chat_template, or give the prompt as text"
         )
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+        with time_limit(5, "the chat template"):
+            return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
     except TemplateError as e:
         raise ValueError(
             f"the chat template refuses these messages ({e}): change them, or give the prompt as text"
