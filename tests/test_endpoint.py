@@ -139,7 +139,7 @@ def test_retry_after_is_honoured():
         ("cut", "connection failed"),
         ("slam", "connection failed"),
         ("garbage", "not JSON"),
-        ("html", "holds no choice"),
+        ("html", "a web page came"),
     ],
     ids=str,
 )

@@ -31,6 +31,7 @@ class RequestFailed(Exception):
     ):
         super().__init__(reason)
         self.kind, self.reason, self.status, self.words, self.param = kind, reason, status, words, param
+        self.headers: Mapping[str, str] = {}  # of the answer; set by who received it
 
 # %% ../../nbs/02_models/05_dialects.ipynb #367928f2
 MOST_WORDS = 300  # characters of a server's words that a reason repeats
@@ -80,7 +81,7 @@ def decode(
         except (UnicodeError, LookupError):
             continue
     if strict:
-        raise RequestFailed("retry", f"the answer is not UTF-8 text ({short(ascii(data[:40]), 60)})")
+        raise RequestFailed("retry", "the answer is not UTF-8 text")
     return data.decode("utf-8", "replace")
 
 # %% ../../nbs/02_models/05_dialects.ipynb #8342a73e
@@ -527,14 +528,31 @@ def unusable(
         return f"the model returned nothing {ending}: it may have used {spent} up in thinking; give more max_new_tokens"
     return f"the model returned nothing {ending}"
 
-# %% ../../nbs/02_models/05_dialects.ipynb #b46be8c3
+# %% ../../nbs/02_models/05_dialects.ipynb #93c38e5d
+def read_tokens(
+    choice: Mapping,  # of a body
+    count: int,  # tokens, as told or estimated
+    most: int,  # tokens that there can be
+) -> dict:  # ids, pieces and logps of a Completion
+    "What the server told of each token."
+    logps, tokens = sent_logps(choice)
+    ids = sent_ids(choice, tokens)
+    if logps is not None and len(logps) > most:
+        logps = tokens = ids = None
+    if ids and (len(ids) > most or (logps and len(ids) != len(logps))):
+        ids = None
+    pieces = () if ids else tuple(str(t) for t in tokens or () if t is not None)
+    ids = ids or (UNKNOWN_ID,) * (count if logps is None else len(logps))
+    return {"ids": ids, "pieces": pieces, "logps": None if logps is None else tuple(logps)}
+
+# %% ../../nbs/02_models/05_dialects.ipynb #ebcab887
 class Reading(NamedTuple):
     "A completion, and what was odd about the answer."
 
     completion: Completion  # failed when nothing usable came
     notes: tuple[str, ...]  # sentences for the log
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #b46be8c3
 def read_answer(
     body: Any,  # parsed and cleaned
     params: GenerationParams,  # of the call
@@ -572,20 +590,3 @@ def read_answer(
     told = read_tokens(choice, count, most)
     done = Completion(text, finish_reason="length" if full and cut < 0 else "stop", **told, **common)
     return Reading(done, tuple(notes))
-
-
-def read_tokens(
-    choice: Mapping,  # of a body
-    count: int,  # tokens, as told or estimated
-    most: int,  # tokens that there can be
-) -> dict:  # ids, pieces and logps of a Completion
-    "What the server told of each token."
-    logps, tokens = sent_logps(choice)
-    ids = sent_ids(choice, tokens)
-    if logps is not None and len(logps) > most:
-        logps = tokens = ids = None
-    if ids and (len(ids) > most or (logps and len(ids) != len(logps))):
-        ids = None
-    pieces = () if ids else tuple(str(t) for t in tokens or () if t is not None)
-    ids = ids or (UNKNOWN_ID,) * (count if logps is None else len(logps))
-    return {"ids": ids, "pieces": pieces, "logps": None if logps is None else tuple(logps)}
