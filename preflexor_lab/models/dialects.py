@@ -234,7 +234,7 @@ _MODERATED = re.compile(
 _NO_MODEL = re.compile(
     r"not found|not exist|unknown model|invalid model|no such model|not a valid model|pinned|not loaded", re.I
 )
-_AGAIN = (408, 409, 425, 429)
+_AGAIN = (408, 409, 424, 425, 429)
 
 
 def classify(

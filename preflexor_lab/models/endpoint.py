@@ -167,6 +167,7 @@ class EndpointEngine:
         self.refused: dict[str, str | None] = {}  # parameters it does not take, see `refused_parameters`
         self.markers = Markers(markers)
         self.continues = not urlparse(self.url).netloc.endswith("openai.com")  # goes on with a turn that is open
+        self.model = model or ""
         self.model = model or run_async(only_model(self))
         self.weights, place = "", urlparse(self.url)
         self.engine_id = f"EndpointEngine:{self.model}@{place.netloc.rpartition('@')[2]}{place.path}"
@@ -226,7 +227,7 @@ def request(
     return {k: v for k, v in (fields | rare | engine.extra).items() if v is not None}
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #6c8f443b
-LEAST_BYTES, BYTES_PER_TOKEN, ERROR_BYTES = 2**22, 2**10, 2**16
+LEAST_BYTES, BYTES_PER_TOKEN = 2**22, 2**10
 
 
 def _client(engine: EndpointEngine) -> httpx.AsyncClient:
@@ -243,7 +244,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    data: bytes  # unpacked; of an error, at most `ERROR_BYTES`
+    data: bytes  # unpacked
 
 
 async def _receive(
@@ -256,7 +257,7 @@ async def _receive(
     data, good = bytearray(), response.status_code < 300
     async for chunk in response.aiter_raw(2**16):
         data += chunk
-        if len(data) > (most if good else ERROR_BYTES):
+        if len(data) > most:
             if good:
                 raise RequestFailed("item", f"the answer is longer than {most} bytes")
             break
@@ -316,7 +317,7 @@ def _parse_reply(
         raise RequestFailed("item" if engine.worked else "fatal", reason, reply.status)
     if reply.status >= 400:
         text = decode(reply.data, kind, strict=False)
-        raise read_error(reply.status, clean(text), kind, clean, engine.model or "", engine.worked)
+        raise read_error(reply.status, clean(text), kind, clean, engine.model, engine.worked)
     return clean_strings(parse_body(clean(decode(reply.data, kind)), kind), clean)
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #64b22253
