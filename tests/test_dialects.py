@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from email.utils import formatdate
 
 import pytest
 
@@ -192,6 +193,10 @@ def test_no_words_take_long():
     for words in ("seed " * 10**5, "parameter " * 10**5, "'seed" * 10**5, "temperature " * 10**5 + "unsupported"):
         refused_parameters(RequestFailed("item", "", 400, words), {"seed": 1, "temperature": 0.0, "top_p": 1.0})
     assert time.perf_counter() - start < 4
+
+
+def test_a_wait_until_a_date():
+    assert 28 < wait_seconds(0, 0.5, {"retry-after": formatdate(time.time() + 30, usegmt=True)}) <= 30
 
 
 # ---- the table of ends ----

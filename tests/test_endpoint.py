@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import html
+import itertools
 import json
 import logging
 import os
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from email.utils import formatdate
 from pathlib import Path
 
@@ -738,6 +741,151 @@ def test_models_that_servers_do_not_have(name):
     with BadServer(PROFILES[name]) as server, pytest.raises(EngineError, match="model's id") as caught:
         EndpointEngine(server.url, "other").generate(["a please"] * 20)
     assert "other" in str(caught.value) and "not" in str(caught.value)
+
+
+# ---- a key that the server repeats ----
+
+KEY = 'sk-"Ab/1_9+xYz'
+ESCAPED = "".join(f"\\u{ord(c):04x}" for c in KEY)
+LONG = "x" * 290  # so that a cut at 300 characters falls into the key
+ECHOES = {
+    "finish reason": ok("x", usage=None) | {"choices": [ok()["choices"][0] | {"finish_reason": KEY}]},
+    "thinking": said(content="x", reasoning=f"I was given {KEY}"),
+    "refusal": said(content=None, refusal=f"no {KEY}"),
+    "tool": said(content=None, tool_calls=[{"function": {"name": KEY}}]),
+    "content that is no text": said(content={"key": KEY}),
+    "token": ok("x") | {"choices": [ok()["choices"][0] | {"logprobs": {"content": [{"token": KEY, "logprob": -1.0}]}}]},
+    "letters by number": raw('{"error": {"code": 400, "message": "' + ESCAPED + '"}}'),
+    "events": events(delta(content=KEY[:5]), delta(content=KEY[5:])),
+    "page": raw(f"<title>{KEY}</title>"),
+    "no JSON": raw(f"key {KEY}"),
+    "long words": error(400, LONG + KEY),
+    "refused parameter": error(400, f"Unsupported parameter: 'seed' {KEY}"),
+    "encoding": raw("x", **{"Content-Encoding": KEY}),
+    "redirect": ((302, {"Location": f"https://sso.example/{KEY}"}, b"")),
+    "model": error(404, f"no model for {KEY}"),
+}
+
+
+@pytest.mark.parametrize("name", ECHOES)
+def test_a_key_is_repeated_nowhere(name, caplog):
+    with BadServer(ECHOES[name]) as server:
+        client = engine(server, api_key=KEY, max_retries=0, logprobs=True)
+        try:
+            told = repr(client.generate(["x"])[0][0])
+        except EngineError as e:
+            told = str(e)
+        assert server.seen[0]["headers"]["authorization"] == f"Bearer {KEY}"
+    told += caplog.text + repr(client.said) + repr(client.calls)
+    assert not [part for part in (KEY, KEY[:6], KEY[-6:], json.dumps(KEY)[1:-1]) if part in told], told
+
+
+def test_a_key_is_not_among_the_models():
+    with BadServer() as server:
+        server.models = {"data": [{"id": "a"}, {"id": KEY}]}
+        with pytest.raises(EngineError, match=r"one with model=: a, \*\*\*"):
+            EndpointEngine(server.url, api_key=KEY)
+
+
+def test_a_key_does_not_follow_a_redirect():
+    with BadServer() as other, BadServer((307, {"Location": f"{other.url}/chat/completions"}, b"")) as server:
+        with pytest.raises(EngineError, match="redirects to"):
+            one(server, api_key=KEY)
+        assert len(server.seen) == 1 and not other.seen
+
+
+# ---- what becomes of a failed answer ----
+
+# last word of a question → what the server sends, words of the row
+TROUBLES = {
+    "flagged": ((403, {}, {"error": {"message": "Your input was flagged"}}), "403: Your input was flagged"),
+    "poor": (error(402, "Insufficient credits"), "402: Insufficient credits"),
+    "wordy": ({"error": {"code": 400, "message": "too many words"}}, "400: too many words"),
+    "shy": (said(content=None, refusal="I will not"), "the model refused: I will not"),
+    "handy": (
+        said(content=None, tool_calls=[{"function": {"name": "search"}}]),
+        "the model called the tool 'search' instead of answering",
+    ),
+    "odd": (said(content={"x": 1}), 'the message is no text ({"x": 1})'),
+}
+
+
+def test_a_failed_answer_is_one_row_of_the_ledger(tmp_path):
+    from preflexor_lab.runs.ledger import CachedEngine, Ledger
+
+    def answer(body):
+        return TROUBLES.get(body["messages"][0]["content"], ("fine", ""))[0]
+
+    prompts = ["good", *TROUBLES, "well"]
+    with BadServer(answer) as server, Ledger(tmp_path / "ledger.sqlite") as ledger:
+        client = engine(server)
+        client.generate(["good"])  # the key and the path are right: what follows concerns one prompt
+        cached = CachedEngine(client, ledger, whole_batches=False)
+        first, again = cached.generate(prompts), cached.generate(prompts)
+        assert first == again and len(server.seen) == 1 + len(prompts), "a failed row is kept, and not asked again"
+        assert [row[0].error for row in first] == ["", *(words for _, words in TROUBLES.values()), ""]
+        rows = [dict(kind="completion", reason=words, n=1) for _, words in TROUBLES.values()]
+        assert sorted(ledger.failures(), key=str) == sorted(rows, key=str)
+        assert ledger.forget_failures() == len(TROUBLES)
+        assert len(cached.generate(prompts)) == len(prompts) and len(server.seen) == 1 + len(prompts) + len(TROUBLES)
+
+
+def test_a_teacher_keeps_its_failed_answers(tmp_path):
+    from preflexor_lab.data.drafts import Excerpt
+    from preflexor_lab.data.teachers import LLMTeacher
+    from preflexor_lab.runs.ledger import CachedEngine, Ledger
+
+    def answer(body):
+        text = body["messages"][-1]["content"]
+        if "Write one challenging question" in text:
+            return said(content="What makes iron rust?", reasoning="An easy one.")
+        if "hypothesis" in text:
+            return TROUBLES["flagged"][0]
+        return said(content=REPLY, reasoning=THOUGHT)
+
+    with BadServer(answer) as server, Ledger(tmp_path / "ledger.sqlite") as ledger:
+        made = LLMTeacher(CachedEngine(engine(server, concurrency=1), ledger), categories=["mechanism", "hypothesis"])
+        (draft,) = made.make([Excerpt("Iron oxidises in air.", "iron")])
+        assert not draft.error and "section missing: teacher failed: 403: Your input was flagged" in draft.notes
+        assert draft.question.text == "What makes iron rust?" and draft.question.answer == REPLY
+        assert THOUGHT not in draft.chosen, "the teacher's own thinking is not what the model shall think"
+        assert ledger.failures() == [dict(kind="thinking", reason="403: Your input was flagged", n=1)]
+
+
+def test_a_run_goes_on_and_reports_what_failed(root, tmp_path):
+    "Every third answer of the teacher is none; the run ends well, and its report has the server's words."
+    from preflexor_lab.runs.ledger import Ledger
+
+    numbers, sent, troubles = itertools.count(1), [], list(TROUBLES.values())
+
+    def answer(body):
+        number = next(numbers)
+        step, words = (
+            troubles[number // 3 % len(troubles)] if number % 3 == 0 else (f"Why does iron {number} rust?", "")
+        )
+        sent.append(words)
+        return step
+
+    with BadServer(answer) as server:
+        done = preflexor(
+            root,
+            "run",
+            "tests/recipes/mini.yaml",
+            *("--run-dir", str(tmp_path / "run"), f"teacher.url={server.url}", "teacher.model=m"),
+            "stages=[{kind: orpo, questions: 8, batch_size: 2, max_new_tokens: 8}]",
+            *("controls=[]", "reflect.rounds=0", "eval.items=2", "eval.max_new_tokens=8", "eval.direct=false"),
+            "threads=1",
+        )
+    assert done.returncode == 0, done.stderr
+    with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
+        failed = Counter()
+        for f in ledger.failures():
+            failed[f["reason"]] += f["n"]
+    wanted = Counter(words for words in sent if words)
+    assert len(sent) >= 30 and len(wanted) == len(TROUBLES)
+    assert {words: failed[words] for words in wanted} == wanted, "each failed answer is one row"
+    page = html.unescape((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert all(words in page for words in wanted)
 
 
 # ---- the list of models ----
