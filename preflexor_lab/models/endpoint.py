@@ -16,42 +16,31 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus, urlparse
 
-from .engine import EngineError, GenerationParams, Prompt, find_stop, sequence_seed
+import httpx
+
+from preflexor_lab.models.dialects import (
+    Reading,
+    RequestFailed,
+    adapt,
+    clean_strings,
+    decode,
+    estimate_tokens,
+    inflate,
+    parse_body,
+    read_answer,
+    read_error,
+    refused_parameters,
+    short,
+)
+from .engine import EngineError, GenerationParams, Prompt, sequence_seed
 from ..text.chat import SYSTEM_PROMPT, conversation
+from ..text.markers import MARKERS, Markers
 from ..text.records import Completion
-
-# %% ../../nbs/02_models/05_endpoint.ipynb #c004
-def classify(
-    error: Exception,  # what the client raised
-    model: str = "",  # the model that was asked for
-) -> tuple[str, str]:  # 'fatal', 'retry' or 'item', and the reason
-    "Class of a failed request, with its reason; raises again what the client did not raise."
-    import openai
-
-    if isinstance(error, openai.APITimeoutError):
-        return "retry", "timed out"
-    if isinstance(error, openai.APIConnectionError):
-        return "retry", f"connection failed ({error.__cause__ or error})"
-    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, openai.APIResponseValidationError)):
-        return "retry", "the answer is not JSON"
-    if not isinstance(error, openai.APIStatusError):
-        raise error
-    code, body = error.status_code, error.body if isinstance(error.body, Mapping) else {}
-    message = " ".join(str(body.get("message") or body.get("detail") or error.message).split())[:200]
-    if code in (401, 403):
-        remedy = "give api_key= (--api-key-env NAME on the command line), or set OPENAI_API_KEY for api.openai.com"
-        return "fatal", f"refused the key with {code} ({message}): {remedy}"
-    unknown = re.search("not found|not exist|unknown|invalid model|pinned", message, re.IGNORECASE)
-    absent = model and model in message and unknown
-    if code == 404 or (code == 400 and absent):
-        return "fatal", f"answered {code} ({message}): check the URL, which usually ends in /v1, and the model's id"
-    if code == 429 and "insufficient_quota" in (body.get("code"), body.get("type")):
-        return "fatal", f"says the quota is used up ({message})"
-    return "retry" if code in (408, 409, 429) or code >= 500 else "item", f"{code}: {message}"
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #c010
 LONGEST_WAIT = 60.0  # seconds
@@ -59,16 +48,13 @@ LONGEST_WAIT = 60.0  # seconds
 
 def _retry_after(headers: Mapping | None) -> float | None:
     "Seconds that the server asks to wait, from now; None when it does not say, or not legibly."
-    value = (headers or {}).get("retry-after")
-    if not value:
-        return None
-    try:
+    value = str((headers or {}).get("retry-after") or "").strip()
+    if re.fullmatch(r"-?\d{1,9}(\.\d{0,9})?", value):
         return float(value)
-    except ValueError:
-        try:
-            return parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
+    try:
+        return parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def wait_seconds(
@@ -81,73 +67,6 @@ def wait_seconds(
     if asked is not None:
         return min(max(asked, 0.0), LONGEST_WAIT)
     return min(backoff * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
-
-# %% ../../nbs/02_models/05_endpoint.ipynb #c014
-UNKNOWN_ID = -1  # stands for a token whose id the server did not send
-
-
-def sent_ids(
-    choice,  # one choice of the protocol's answer
-    tokens,  # texts of its tokens, as its log-probabilities name them
-) -> tuple | None:  # ids, or None when the server did not send them
-    "Token ids as vLLM sends them: for `return_token_ids`, or as texts `token_id:17` for `return_tokens_as_token_ids`."
-    if ids := getattr(choice, "token_ids", None):
-        return tuple(ids)
-    names = [str(t) for t in tokens or ()]
-    if not names or not all(re.fullmatch(r"token_id:\d+", name) for name in names):
-        return None
-    return tuple(int(name.removeprefix("token_id:")) for name in names)
-
-# %% ../../nbs/02_models/05_endpoint.ipynb #915a0c06
-def _unusable(choice) -> str:
-    "Reason why a choice is no completion, empty when it is one."
-    message = getattr(choice, "message", None)
-    if refusal := getattr(message, "refusal", None):
-        return f"the model refused: {refusal}"
-    if choice.finish_reason == "content_filter":
-        return "the server filtered the answer"
-    text = message.content if message is not None else choice.text
-    return "" if (text or "").strip() else f"the model returned nothing (finish reason: {choice.finish_reason})"
-
-
-def _sent_logps(choice) -> tuple[list | None, list | None]:
-    "Log-probabilities and token texts of a choice, None where the server did not send them."
-    sent = getattr(choice, "logprobs", None)
-    if getattr(choice, "message", None) is None:
-        return getattr(sent, "token_logprobs", None) or None, getattr(sent, "tokens", None) or None
-    content = getattr(sent, "content", None)
-    if not content:
-        return None, None
-    return [t.logprob for t in content], [getattr(t, "token", None) for t in content]
-
-# %% ../../nbs/02_models/05_endpoint.ipynb #26f14563
-def read_choice(
-    choice,  # one choice of the protocol's answer, chat or text
-    usage,  # its usage block, or None
-    params: GenerationParams,  # for stop strings
-    seed: int = 0,  # of this sequence
-    engine_id: str = "",  # engine that made it
-) -> Completion:  # failed when nothing usable came
-    "A completion from one answer; logps and ids only when the server sent them, its stop string's among them."
-    prompt_tokens, count = (getattr(usage, k, None) or 0 for k in ("prompt_tokens", "completion_tokens"))
-    common = {"seed": seed, "engine_id": engine_id, "prompt_tokens": prompt_tokens}
-    if error := _unusable(choice):
-        return Completion("", ids=(UNKNOWN_ID,) * count, finish_reason="error", error=error, **common)
-    logps, tokens = _sent_logps(choice)
-    ids = sent_ids(choice, tokens)
-    if ids and logps and len(ids) != len(logps):
-        ids = None
-    message = getattr(choice, "message", None)
-    text = message.content if message is not None else choice.text
-    cut = find_stop(text, params.stop)
-    return Completion(
-        text if cut < 0 else text[:cut],
-        ids=ids or (UNKNOWN_ID,) * (count if logps is None else len(logps)),
-        pieces=() if ids else tuple(str(t) for t in tokens or () if t is not None),
-        logps=None if logps is None else tuple(logps),
-        finish_reason="length" if choice.finish_reason == "length" and cut < 0 else "stop",
-        **common,
-    )
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #c019
 def run_async(
@@ -174,6 +93,10 @@ def _check_endpoint(url: str, api: str, **options: tuple[float, float]) -> None:
     "Raises ValueError on an address without http(s), an unknown API, or an option (value, least) below its least."
     if not isinstance(url, str) or urlparse(url).scheme not in ("http", "https"):
         raise ValueError(f"url must start with http:// or https://, as in http://127.0.0.1:8000/v1; got {url!r}")
+    try:
+        httpx.URL(url).copy_with(port=urlparse(url).port)
+    except (httpx.InvalidURL, ValueError) as e:
+        raise ValueError(f"url cannot be read ({e}); give one such as http://127.0.0.1:8000/v1") from None
     if urlparse(url).username or urlparse(url).password:
         raise ValueError("the url holds a name or a password, which would stand in files and messages: give api_key=")
     if api not in ("chat", "completions"):
@@ -190,7 +113,17 @@ def _key_for(url: str, api_key: str | None) -> str:
     "The key given; else OPENAI_API_KEY, for OpenAI's own address only; else a word that servers without keys accept."
     place = urlparse(url)
     official = place.scheme == "https" and place.hostname == "api.openai.com"
-    return api_key or (os.environ.get("OPENAI_API_KEY") if official else None) or NO_KEY
+    key = api_key or (os.environ.get("OPENAI_API_KEY") if official else None) or NO_KEY
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise ValueError("the api_key holds a blank, a line break or a letter that a header cannot carry")
+    return key
+
+
+@lru_cache(maxsize=8)
+def _forms_of(api_key: str) -> tuple[str, ...]:
+    "A key as it is, as JSON, as part of an address, and as Python shows it, the longest first."
+    forms = {api_key, json.dumps(api_key)[1:-1], repr(api_key)[1:-1], quote(api_key, safe=""), quote_plus(api_key)}
+    return tuple(sorted(forms, key=len, reverse=True)) if api_key != NO_KEY else ()
 
 
 def without_key(
@@ -198,10 +131,8 @@ def without_key(
     api_key: str,  # that was sent
 ) -> str:  # with stars in its place
     "Take a key out of a text, also as JSON, as part of an address, or as Python shows it."
-    forms = {api_key, json.dumps(api_key)[1:-1], repr(api_key)[1:-1], quote(api_key, safe=""), quote_plus(api_key)}
-    if api_key != NO_KEY:
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, "***")
+    for form in _forms_of(api_key):
+        text = text.replace(form, "***")
     return text
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #bd2abff4
@@ -214,7 +145,7 @@ class EndpointEngine:
         model: str | None = None,  # the model's id there; None = the only one it lists
         api_key: str | None = None,  # None = OPENAI_API_KEY for api.openai.com, no key elsewhere
         concurrency: int = 32,  # requests under way at once
-        timeout: float = 60.0,  # seconds for one answer
+        timeout: float = 60.0,  # seconds for one answer, from its request to its last byte
         max_retries: int = 5,  # tries after the first
         token_budget: int | None = None,  # prompt and completion tokens this engine may spend; None = no limit
         api: str = "chat",  # "chat", or "completions" for plain text
@@ -222,6 +153,7 @@ class EndpointEngine:
         backoff: float = 0.5,  # seconds of the first wait
         organization: str | None = None,  # sent to servers that bill by it
         extra: Mapping | None = None,  # further fields of every request; a value of None removes a field
+        markers: Markers | Mapping = MARKERS,  # put around thinking that comes in a field of its own
     ):
         least = {"concurrency": (concurrency, 1), "timeout": (timeout, 1e-3), "max_retries": (max_retries, 0)}
         _check_endpoint(url, api, **least, backoff=(backoff, 0))
@@ -230,8 +162,12 @@ class EndpointEngine:
         self.api_key, self.organization = _key_for(url, api_key), organization
         self.token_budget, self.spent = token_budget, 0  # tokens
         self.calls = Counter()  # requests, and failures by kind
-        self.reached = self.warned = False  # whether it ever answered; whether the warning on equal samples was given
+        self.reached = self.worked = False  # whether it ever answered, and ever with a completion
+        self.said: set[str] = set()  # what the log was told once
+        self.refused: dict[str, str | None] = {}  # parameters it does not take, see `refused_parameters`
+        self.markers = Markers(markers)
         self.continues = not urlparse(self.url).netloc.endswith("openai.com")  # goes on with a turn that is open
+        self.model = model or ""
         self.model = model or run_async(only_model(self))
         self.weights, place = "", urlparse(self.url)
         self.engine_id = f"EndpointEngine:{self.model}@{place.netloc.rpartition('@')[2]}{place.path}"
@@ -260,15 +196,12 @@ class EndpointEngine:
         return out
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #0a53cce4
-_KNOWN = ("prompt", "messages", "model", "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs")
-
-
 def request(
     engine: EndpointEngine,  # whose settings are used
     prompt: Prompt,  # text or chat messages
     params: GenerationParams,  # of the call
     seed: int,  # of this sequence
-) -> dict:  # keyword arguments of the client's `create`
+) -> dict:  # its JSON
     "Text becomes one user message for the chat API; raises ValueError for messages with the completions API."
     if engine.api == "completions":
         if not isinstance(prompt, str):
@@ -291,112 +224,213 @@ def request(
         "repetition_penalty": None if params.repetition_penalty == 1 else params.repetition_penalty,
         "top_k": params.top_k or None,
     }
-    fields = {k: v for k, v in (fields | rare | engine.extra).items() if v is not None}
-    extra = {k: v for k, v in fields.items() if k not in _KNOWN}
-    return {k: v for k, v in fields.items() if k in _KNOWN} | {"extra_body": extra}
+    return {k: v for k, v in (fields | rare | engine.extra).items() if v is not None}
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #6c8f443b
-def _client(engine: EndpointEngine):
-    "A fresh asynchronous client, bound to the running event loop; retries are ours."
-    import openai
+LEAST_BYTES, BYTES_PER_TOKEN = 2**22, 2**10
 
-    settings = {"base_url": engine.url, "api_key": engine.api_key, "organization": engine.organization}
-    return openai.AsyncOpenAI(**settings, timeout=engine.timeout, max_retries=0)
+
+def _client(engine: EndpointEngine) -> httpx.AsyncClient:
+    "A fresh asynchronous client, bound to the running event loop."
+    headers = {"Authorization": f"Bearer {engine.api_key}", "Accept": "application/json", "Accept-Encoding": "identity"}
+    if engine.organization:
+        headers["OpenAI-Organization"] = engine.organization
+    patience = httpx.Timeout(None, connect=0.9 * engine.timeout)  # `_send` limits the whole
+    return httpx.AsyncClient(headers=headers, timeout=patience, limits=httpx.Limits(max_connections=None))
+
+
+class Reply(NamedTuple):
+    "What came back over the wire."
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes  # unpacked
+
+
+async def _receive(
+    engine: EndpointEngine,  # whose key is taken out of the headers
+    response: httpx.Response,  # whose body is still to come
+    most: int,  # bytes
+) -> Reply:
+    "Read a body up to a limit; raises RequestFailed when a good answer is longer, and cuts the body of an error."
+    headers = {name.lower(): without_key(value, engine.api_key) for name, value in response.headers.items()}
+    data, good = bytearray(), response.status_code < 300
+    async for chunk in response.aiter_raw(2**16):
+        data += chunk
+        if len(data) > most:
+            if good:
+                raise RequestFailed("item", f"the answer is longer than {most} bytes")
+            break
+    try:
+        return Reply(response.status_code, headers, inflate(bytes(data), headers.get("content-encoding", ""), most))
+    except RequestFailed:
+        if good:
+            raise
+    return Reply(response.status_code, headers, b"")  # an error whose words cannot be unpacked
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #391e2a25
+_MOVED = (307, 308)  # with the same method
+
+
+async def _send(
+    engine: EndpointEngine,  # whose settings are used
+    client: httpx.AsyncClient,  # its own
+    path: str,  # below the engine's url
+    fields: Mapping | None = None,  # to post; None: a GET
+    most: int = LEAST_BYTES,  # bytes of the answer
+) -> Reply:
+    "One request, with redirects within its host; raises RequestFailed when nothing usable comes back."
+    url, body = httpx.URL(engine.url + path), None if fields is None else json.dumps(fields).encode()
+    method, kind = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    try:
+        async with asyncio.timeout(engine.timeout):
+            for _ in range(4):
+                async with client.stream(method, url, content=body, headers=kind) as response:
+                    target = response.headers.get("location", "")
+                    if response.status_code in _MOVED and target:
+                        there = url.join(target)
+                        if (there.scheme, there.host, there.port) == (url.scheme, url.host, url.port):
+                            url = there
+                            continue
+                    return await _receive(engine, response, most)
+    except TimeoutError:
+        raise RequestFailed("retry", f"timed out after {engine.timeout:g} s") from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
+        raise RequestFailed("retry", f"connection failed ({short(str(e)) or type(e).__name__})") from e
+    raise RequestFailed("item", "the server redirects in circles")
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #94656cf5
+def _parse_reply(
+    engine: EndpointEngine,  # whose key and model are known
+    reply: Reply,  # as it came
+):  # plain values
+    "The body of an answer; raises RequestFailed for an error, a redirect, and what is no JSON."
+
+    def clean(text: str) -> str:
+        return without_key(text, engine.api_key)
+
+    kind = reply.headers.get("content-type", "")
+    if 300 <= reply.status < 400:
+        place = urlparse(reply.headers.get("location", ""))
+        there = f"{place.scheme}://{place.hostname}{place.path}" if place.hostname else place.path
+        reason = f"answered {reply.status}: it redirects to {short(there, 100)!r}; check the URL"
+        raise RequestFailed("item" if engine.worked else "fatal", reason, reply.status)
+    if reply.status >= 400:
+        text = decode(reply.data, kind, strict=False)
+        raise read_error(reply.status, clean(text), kind, clean, engine.model, engine.worked)
+    return clean_strings(parse_body(clean(decode(reply.data, kind)), kind), clean)
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #64b22253
+async def _post(
+    engine: EndpointEngine,  # whose settings are used
+    client: httpx.AsyncClient,  # its own
+    fields: Mapping,  # of the request
+    params: GenerationParams,  # of the call
+    seed: int,  # of this sequence
+) -> Reading:
+    "One request and its completion; raises RequestFailed when there is none."
+    path = "/chat/completions" if engine.api == "chat" else "/completions"
+    reply = await _send(engine, client, path, fields, LEAST_BYTES + BYTES_PER_TOKEN * params.max_new_tokens)
+    engine.reached = True
+    about = {"seed": seed, "engine_id": engine.engine_id, "markers": engine.markers, "worked": engine.worked}
+    try:
+        body = _parse_reply(engine, reply)
+        read = read_answer(body, params, len(json.dumps(fields)), model=engine.model, **about)
+    except RequestFailed as failure:
+        failure.headers = reply.headers
+        raise
+    engine.worked = True
+    return read
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #f988007f
 _log = logging.getLogger(__name__)
+MOST_SAID = 50  # sentences: a server that invents a finish reason for each answer does not fill the log
+
+
+def _say_once(engine: EndpointEngine, sentence: str) -> None:
+    "Warn, unless the same was said before."
+    if sentence not in engine.said and len(engine.said) < MOST_SAID:
+        engine.said.add(sentence)
+        _log.warning("%s: %s", engine.url, sentence)
 
 
 def _warn_when_alike(engine: EndpointEngine, rows: list[list[Completion]], params: GenerationParams) -> None:
     "Warn once when three or more samples of each prompt are the same text."
-    if params.greedy or engine.warned or not rows or len(rows[0]) < 3 or not all_alike(rows):
-        return
-    engine.warned = True
-    _log.warning(
-        "%s gave the same text %d times for each prompt at temperature %s: it may ignore the temperature "
-        "(transformers serve does, unless the model's generation_config.json has do_sample: true)",
-        engine.url,
-        len(rows[0]),
-        params.temperature,
-    )
+    if not params.greedy and rows and len(rows[0]) >= 3 and all_alike(rows):
+        _say_once(
+            engine,
+            "samples of each prompt are the same text: it may ignore the temperature "
+            "(transformers serve does, unless the model's generation_config.json has do_sample: true)",
+        )
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #c031
-def _check_reachable(engine: EndpointEngine, error: Exception, reason: str, attempt: int) -> None:
+def _check_reachable(engine: EndpointEngine, failure: RequestFailed, reason: str, attempt: int) -> None:
     "Raises EngineError when no server listens: after two tries, or after all when it has answered before."
-    if type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout"):
+    if not isinstance(failure.__cause__, (httpx.ConnectError, httpx.ConnectTimeout)):
         return
     if attempt >= (engine.max_retries if engine.reached else min(1, engine.max_retries)):
         remedy = "start the server, or check the address"
-        raise EngineError(f"nobody answers at {engine.url} ({reason}): {remedy}") from error
+        raise EngineError(f"nobody answers at {engine.url} ({reason}): {remedy}") from failure
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #e5n002
-def _begin_anew(fields: dict) -> None:
-    "Take the wish to go on with an open turn out of a request."
-    for name in ("continue_final_message", "add_generation_prompt"):
-        fields.get("extra_body", {}).pop(name, None)
-
-
-def _cannot_continue(engine: EndpointEngine, error: Exception, fields: dict) -> bool:
-    "Whether the server refused `continue_final_message`; takes it out of the request, and warns once."
-    asked = fields.get("extra_body", {})
-    if getattr(error, "status_code", None) not in (400, 422) or "continue_final_message" not in asked:
-        return False
-    said = f"{error} {getattr(error, 'body', '')}"
-    if "continue_final_message" not in said and "add_generation_prompt" not in said:
-        return False
-    _begin_anew(fields)
-    if engine.continues:
-        _log.warning("%s cannot go on with an open turn of the assistant: it begins a new one", engine.url)
-    engine.continues = False
-    return True
+def _leave_out(
+    engine: EndpointEngine,  # that remembers it
+    failure: RequestFailed,  # of a request
+    sent: Mapping,  # its fields
+) -> bool:  # whether the request can be sent again
+    "Remember which parameters of a request the server refuses; each is refused once, so that this comes to an end."
+    changes = refused_parameters(failure, sent)
+    engine.refused |= changes
+    for name, new in changes.items():
+        if name == "add_generation_prompt":
+            continue
+        what = f"takes {new} for {name}" if new else f"refuses {name} ({short(failure.words, 120)}): it is left out"
+        if name == "continue_final_message":
+            what = "cannot go on with an open turn of the assistant: it begins a new one"
+        _say_once(engine, what)
+    return bool(changes)
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
 async def ask(
     engine: EndpointEngine,  # whose settings and counts are used
-    client,  # its asynchronous client
+    client: httpx.AsyncClient,  # its own
     fields: dict,  # of the request
     params: GenerationParams,  # of the call
     seed: int,  # of this sequence
 ) -> Completion:  # failed when every try did
     "One request with its retries; raises EngineError when no request can succeed."
-    create = client.chat.completions.create if engine.api == "chat" else client.completions.create
 
     def failed(reason: str) -> Completion:
         return Completion("", finish_reason="error", error=reason, seed=seed, engine_id=engine.engine_id)
 
-    if not engine.continues:
-        _begin_anew(fields)
-    for attempt in range(engine.max_retries + 1):
+    attempt = 0
+    while attempt <= engine.max_retries:
         if engine.token_budget is not None and engine.spent >= engine.token_budget:
             return failed(f"the token budget of {engine.token_budget} is used up ({engine.spent} spent)")
+        sent = adapt(fields, engine.refused)
         engine.calls["requests"] += 1
         try:
-            answer = await create(**fields)
-        except Exception as error:  # sorted by `classify`, which raises what is not the endpoint's doing
-            if _cannot_continue(engine, error, fields):
-                return await ask(engine, client, fields, params, seed)
-            kind, reason = classify(error, engine.model)
-            reason = without_key(reason, engine.api_key)
-            headers = getattr(getattr(error, "response", None), "headers", None)
-            engine.reached |= headers is not None
-            _check_reachable(engine, error, reason, attempt)
+            done, notes = await _post(engine, client, sent, params, seed)
+        except RequestFailed as failure:
+            if _leave_out(engine, failure, sent):
+                continue
+            reason, headers = without_key(failure.reason, engine.api_key), failure.headers
+            engine.calls[re.split(r":| \(", reason)[0]] += 1
+            _check_reachable(engine, failure, reason, attempt)
+            if failure.kind == "fatal":
+                said = f"{engine.url} {reason}; the model asked for is {engine.model!r}"
+                raise EngineError(said, failure.status) from None
+            if failure.kind == "item":
+                return failed(reason)
         else:
-            engine.reached = True
-            if getattr(answer, "choices", None):
-                done = read_choice(answer.choices[0], answer.usage, params, seed, engine.engine_id)
-                told = {name: without_key(getattr(done, name), engine.api_key) for name in ("text", "error")}
-                done = done if told == dict(text=done.text, error=done.error) else replace(done, **told)
-                engine.spent += (done.prompt_tokens + done.tokens) or (len(str(fields)) + len(done.text)) // 4
-                return done
-            kind, reason, headers = "retry", "the answer holds no choice", None
-        engine.calls[re.split(r":| \(", reason)[0]] += 1
-        if kind == "fatal":
-            raise EngineError(f"{engine.url} {reason}; the model asked for is {engine.model!r}")
-        if kind == "item":
-            return failed(reason)
+            for note in notes:
+                _say_once(engine, note)
+            engine.spent += (done.prompt_tokens or estimate_tokens(json.dumps(sent))) + done.tokens
+            return done
         if attempt < engine.max_retries:
             await asyncio.sleep(wait_seconds(attempt, engine.backoff, headers))
-    return failed(f"{reason} (given up after {engine.max_retries + 1} tries)")
+        attempt += 1
+    return failed(f"{reason} (given up after {attempt} tries)")
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #90f397a4
 async def ask_all(
@@ -422,19 +456,30 @@ async def ask_all(
     return done
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #c039
+def model_names(
+    body,  # of a list of models, whatever it is
+) -> list[str]:  # ids
+    "The models that a list names, in OpenAI's form or in Ollama's."
+    rows = (body.get("data") or body.get("models")) if isinstance(body, dict) else body
+    names = []
+    for row in rows if isinstance(rows, list) else ():
+        names += [row[k] for k in ("id", "name", "model") if row.get(k)][:1] if isinstance(row, dict) else [row]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
 async def only_model(
     engine: EndpointEngine,  # made without a model
 ) -> str:  # id of the one model there
     "The model an endpoint serves; raises EngineError when it lists none or several, or does not answer."
     try:
         async with _client(engine) as client:
-            names = [m.id async for m in await client.models.list()]
-    except Exception as error:  # sorted by `classify`
-        status = getattr(error, "status_code", None)
-        reason = without_key(f"{engine.url}/models: {classify(error)[1]}", engine.api_key)
-        raise EngineError(f"{reason}; give model=, or check the address", status) from None
+            names = model_names(_parse_reply(engine, await _send(engine, client, "/models")))
+    except RequestFailed as failure:
+        reason = without_key(f"{engine.url}/models: {failure.reason}", engine.api_key)
+        raise EngineError(f"{reason}; give model=, or check the address", failure.status) from None
     if len(names) != 1:
-        raise EngineError(f"{engine.url} lists {len(names)} models; choose one with model=: {', '.join(names[:8])}")
+        listed = ", ".join(short(name, 60) for name in names[:8])
+        raise EngineError(f"{engine.url} lists {len(names)} models; choose one with model=: {listed}")
     return names[0]
 
 # %% ../../nbs/02_models/05_endpoint.ipynb #13672b32
