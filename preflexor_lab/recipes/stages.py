@@ -229,20 +229,6 @@ class TrainedStage(EvaluatedStage):
         texts = [(p.prompt, p.chosen) for p in from_jsonl(self.pairs_file, Pair)]
         return [dict(prompt=p, completion=c if thinking else read_sections(c).answer) for p, c in texts]
 
-    def write_pairs(self, pairs: list[Pair], context: Context):
-        "Keep the pairs, and say when an answer of their length would be cut off in the evaluation."
-        self.pairs_file.parent.mkdir(exist_ok=True)
-        to_jsonl(pairs, self.pairs_file)
-        sizes = sorted(map(len, context.tokenizer([p.chosen for p in pairs])["input_ids"])) if pairs else [0]
-        if (middle := sizes[len(sizes) // 2]) > self.recipe.eval.max_new_tokens:
-            logger.warning(
-                "stage %s trains on completions of %d tokens in the median, and the evaluation ends after"
-                " eval.max_new_tokens=%d: an answer of that form would be cut off",
-                self.label,
-                middle,
-                self.recipe.eval.max_new_tokens,
-            )
-
     def first_model(self, model):
         "The weights that this stage starts from."
         return open_checkpoint(self.task.folder, f"s{self.seed}.{self.start}") if self.start else model
@@ -276,6 +262,22 @@ class TrainedStage(EvaluatedStage):
     def log_line(self, line: dict, context: Context):
         "A line of the trainer's log in the run's metrics."
         context.folder.log({"stage": self.label, "seed": context.seed, **line})
+
+# %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #f088351c
+@patch
+def write_pairs(self: TrainedStage, pairs: list[Pair], context: Context):
+    "Keep the pairs, and say when an answer of their length would be cut off in the evaluation."
+    self.pairs_file.parent.mkdir(exist_ok=True)
+    to_jsonl(pairs, self.pairs_file)
+    sizes = sorted(map(len, context.tokenizer([p.chosen for p in pairs])["input_ids"])) if pairs else [0]
+    if (middle := sizes[len(sizes) // 2]) > self.recipe.eval.max_new_tokens:
+        logger.warning(
+            "stage %s trains on completions of %d tokens in the median, and the evaluation ends after"
+            " eval.max_new_tokens=%d: an answer of that form would be cut off",
+            self.label,
+            middle,
+            self.recipe.eval.max_new_tokens,
+        )
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #asitis2
 @patch

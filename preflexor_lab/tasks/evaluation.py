@@ -268,6 +268,13 @@ def _asked(engine, prompts, markers):
     return texts
 
 
+def _used_up(completion):
+    "A server's failure that is the model's own, whose thinking took all tokens, as an answer that was cut off."
+    if completion.failed and completion.text and "thinking: cut off, no end" in read_sections(completion.text).notes:
+        return replace(completion, error="", finish_reason="length")
+    return completion
+
+
 def _opened(completion, asked, markers):
     "The completion with the start marker that its prompt ended in."
     return completion if completion.failed else replace(completion, text=with_opening(completion.text, markers, asked))
@@ -320,7 +327,7 @@ def evaluate(
     extract = with_markers(extract or getattr(task, "extract", None) or answer_text, markers)
     count, start, prompts = _token_counter(engine), time.perf_counter(), [prompt(i) for i in items]
     options = dict(n=k, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **gen)
-    outs = engine.generate(prompts, **options)
+    outs = [[_used_up(c) for c in comps] for comps in engine.generate(prompts, **options)]
     seconds = time.perf_counter() - start
     asked = _asked(engine, prompts, markers)
     whole = [[_opened(c, text, markers) for c in comps] for comps, text in zip(outs, asked, strict=True)]
