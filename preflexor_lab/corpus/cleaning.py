@@ -10,6 +10,7 @@ import html
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from functools import cache
 from typing import NamedTuple
 
 from fastcore.basics import patch
@@ -96,17 +97,18 @@ def _multiscripts(parts: list[str | None]) -> str:
     text = parts[0].rstrip() if parts else ""
     for below, above in zip(behind[::2], [*behind[1::2], ""]):
         text += subscript(below) + superscript(above)
-    marks = zip(before[::2], [*before[1::2], ""])
-    return (
-        "".join(f"^{above.strip()}_{below.strip()}".removesuffix("_").removeprefix("^_") for below, above in marks)
-        + text
-    )
+    for below, above in reversed(list(zip(before[::2], [*before[1::2], ""]))):
+        text = f"^{above.strip()}_{below.strip()}".removesuffix("_").replace("^_", "_") + text
+    return text
 
 
 def _scripts(tag: str, parts: list[str]) -> str:
     "A base and what stands above and below it, on one line."
     if tag == "mmultiscripts":
         return _multiscripts(parts)
+    takes = 3 if tag in ("msubsup", "munderover") else 2
+    if len(parts) > takes:  # one part too many goes behind
+        return _scripts(tag, parts[:takes]) + "".join(parts[takes:])
     base, first, second, *_ = [*parts, "", "", ""]
     if tag == "mfrac":
         return fraction(base, first)
@@ -178,7 +180,8 @@ _FLAGS = frozenset(
 )
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c029
-_VALUE = r"""(?:"(?:[^"\n]|\n(?![ \t]*\n))*+"|'(?:[^'\n]|\n(?![ \t]*\n))*+'|[^\s"'=<>`]++)"""
+_LINES = r"(?:[^{0}<>]*+{0}|(?:[^{0}\n]|\n(?![ \t]*\n))*+{0})"  # blank lines only where no tag could be
+_VALUE = "(?:{}|{}|{})".format('"' + _LINES.format('"'), "'" + _LINES.format("'"), r"""[^\s"'=<>`]++""")
 _ATTRIBUTE = re.compile(rf"""(?P<name>[^\s"'<>/=]++)(?:\s*+=\s*+(?P<value>{_VALUE}))?""")
 _GIVEN = rf"""(?:[^\s"'<>/=]++\s*+=\s*+{_VALUE}|[A-Za-z][\w:.-]*+(?!\s*+=))"""
 _TAG = re.compile(
@@ -194,21 +197,28 @@ class _Tag(NamedTuple):
     attributes: dict[str, str]  # lower-case names; "" for one without a value
     raw: str  # as it was written
 
+    @property
+    def odd(self) -> bool:
+        "Is its name written as a class is in a program: `<Table>`?"
+        written = re.match(r"</?([\w.-]*)", self.raw)[1]
+        return not written.islower() and not written.isupper()
+
 
 def _real_tag(
     match: re.Match,  # of `_TAG`
     names: frozenset[str] = _ELEMENTS,  # elements that are known here
+    prefixes: frozenset[str] = frozenset(),  # of namespaces that the page uses
 ) -> _Tag | None:  # None: it is no tag
     "The tag that was matched, when it is a real one."
-    written = match["end"] or match["start"]
-    name = written.lower().rpartition(":")[2]
+    prefix, _, name = (match["end"] or match["start"]).lower().rpartition(":")
     attributes = {}
     for given in _ATTRIBUTE.finditer(match["given"] or ""):
         flag, value = given["name"].lower(), given["value"]
         if value is None and flag not in _FLAGS and not re.search("[-:]", flag):
             return None
         attributes[flag] = html.unescape(value[1:-1] if value and value[0] in "\"'" else value or "")
-    if name not in names and not ("-" in name and (match["end"] or attributes)):  # or one that a page defined
+    defined = prefix in prefixes or "-" in name and (match["end"] or attributes)  # by the page itself
+    if name not in names and not defined:
         return None
     kind = "end" if match["end"] else "empty" if match["empty"] or name in _VOID else "start"
     return _Tag(name, kind, attributes, match[0])
@@ -221,6 +231,7 @@ class _Scanner:
         self.text, self.markdown = text, markdown
         self.opening = _OPEN_MARKDOWN if markdown else _OPEN_HTML
         self.next = {}  # pattern: where it was searched from, and the next match
+        self.prefixes = frozenset() if markdown else frozenset(p.lower() for p in _PREFIX.findall(text))
 
     def find(self, pattern: str, start: int) -> re.Match | None:
         "The next match of a pattern; each part of the text is searched once for each pattern."
@@ -245,10 +256,11 @@ class _Scanner:
         return "".join(out) + self.text[done:]
 
 
-_OPEN_HTML = re.compile(r"(?P<tag><)|(?P<math>\$\$|\\[(\[]|\\begin\{(?P<name>[A-Za-z]+\*?)\})")
+_PREFIX = re.compile(r"(?:\bxmlns:|</)([A-Za-z][\w-]*+)(?=\s*+=|:)")
+_OPEN_HTML = re.compile(r"(?P<tag><)|(?P<math>\$\$|\\[(\[]|\\begin\{(?P<name>[A-Za-z]+\*?)\})|(?P<dollar>\$)")
 _OPEN_MARKDOWN = re.compile(
     _OPEN_HTML.pattern.replace(r"\\[", r"\\\\?[")
-    + r"|(?P<escape>\\[^\w\s])|(?P<code>`+)|(?P<dollar>\$)|(?P<url>(?<![^\W_])https?://[^\s<>()\[\]{}*`\\|\"'$]+)"
+    + r"|(?P<escape>\\[^\w\s])|(?P<code>`+)|(?P<url>(?<![^\W_])https?://[^\s<>()\[\]{}*`\\|\"'$]+)"
     + r"|(?P<line>\* \* \*[ \t]*+\n(?=\{:))|(?P<layout>\{:)|(?P<see>\(\s*+\[\\?\[link\\?\]\]\([^)\s]{0,300}\)\s*+\))"
 )
 
@@ -295,6 +307,7 @@ def _see(self: _Scanner, match):
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c035
 _DOLLAR = re.compile(r"\$((?:\\[\s\S]|[^\\$])++)\$(?!\d)")
 _BLANK = re.compile(r"\n[ \t]*\n")
+_IN_PAGES = re.compile(r"</|<(?:br|p|div|t[rdh]|li|h\d|[uo]l|table|span|a|img)\b|&lt;/", re.I)  # in no formula
 _FORMULA_SIGN = re.compile(r"\\[A-Za-z]|[\^_{]|(?<![A-Za-z])[A-Za-z]\s*+[=<>]|\A\s*?\n")
 
 
@@ -311,7 +324,7 @@ def _math(self: _Scanner, match):
     if end is None:
         return match.end(), None
     inside, whole = self.text[match.end() : end.start()], self.text[match.start() : end.end()]
-    if not inside.strip() or (not self.markdown and (_BLANK.search(inside) or "</" in inside)):
+    if not inside.strip() or (not self.markdown and (_BLANK.search(inside) or _IN_PAGES.search(inside))):
         return match.end(), None
     if self.markdown and sign[-1] == "[" and ("</" in inside or not _FORMULA_SIGN.search(inside)):
         return match.end(), None
@@ -321,11 +334,11 @@ def _math(self: _Scanner, match):
 @patch
 def _dollar(self: _Scanner, match):
     found = _DOLLAR.match(self.text, match.start())
-    if found is None or _BLANK.search(found[0]):
+    if found is None or _BLANK.search(found[0]) or (not self.markdown and _IN_PAGES.search(found[0])):
         return match.end(), None
     if found[1] != found[1].strip() and not re.search(r"[\\^_=]", found[1]):
         return match.end(), None
-    return found.end(), found[0]
+    return found.end(), found[0] if self.markdown else html.unescape(found[0])
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #93bb55a0
 _BREAKS = r"<(?:p|div|h[1-6]|table|ul|ol|body|/head|/p|/div|/td|/li)\b"  # not in a formula, a style or a drawing
@@ -352,7 +365,13 @@ class _Lines(str):
 
 
 class _Removed(str):
-    "Text that a reader of the page could see and that is taken away."
+    "Text that is taken away with what it stands in."
+
+    what = "comments"
+
+
+class _Drawing(_Removed):
+    what = "drawings"
 
 
 def _plain(inside: str) -> str:
@@ -378,7 +397,7 @@ def _region_piece(self: _Scanner, tag, inside):
     if tag.name in ("script", "style"):
         return ""
     if tag.name == "svg":
-        return _Removed(_plain(re.sub(r"<[^<>]*>", " ", inside)))
+        return _Drawing(_plain(re.sub(r"<[^<>]*>", " ", inside)))
     text = _plain(inside)
     return _Lines(text.strip("\n")) if tag.name == "pre" else text
 
@@ -399,8 +418,8 @@ def _tag(self: _Scanner, match):
     if self.markdown and (link := _AUTOLINK.match(self.text, start)):
         return link.end(), link[1]
     found = _TAG.match(self.text, start)
-    tag = found and _real_tag(found)
-    if not tag or (self.markdown and tag.name in _BARE and not tag.attributes):
+    tag = found and _real_tag(found, prefixes=self.prefixes)
+    if not tag or ((self.markdown or tag.odd) and tag.name in _BARE and not tag.attributes):
         return match.end(), None
     regions = _REGIONS if self.markdown else _REGIONS.keys() - {"code", "kbd", "samp", "tt"}
     if tag.kind != "start" or tag.name not in regions:
@@ -425,7 +444,8 @@ def _tree(source: str, escaped: bool) -> list:
 
     def add(text):
         text = html.unescape(text).replace("−", "-")
-        nodes[-1][1].append(_unescape(text) if escaped else text)
+        if text:
+            nodes[-1][1].append(_unescape(text) if escaped else text)
 
     for match in _TAG.finditer(source):
         tag = _real_tag(match, _MATHML | _ELEMENTS)
@@ -521,7 +541,7 @@ class _Reader:
             text, verbatim = formula_text(piece, self.markdown)
             self.out.append(self.kept.hold(text) if verbatim else text)
         elif isinstance(piece, _Removed):
-            self.removed["comments and drawings"] += _count(piece)
+            self.removed[piece.what] += _count(piece)
         else:
             self.out += ["\n", mark, "\n"] if isinstance(piece, _Lines) else [mark]
 
@@ -572,7 +592,7 @@ _PAIRED = _SKIPPED | set(
 def tag(self: _Reader, i: int, pieces: list, ends: dict[int, int]) -> int:
     "Reads the tag at `i`; returns where the last piece is that was read with it."
     tag, end = pieces[i], ends.get(i, i)
-    if self.markdown and tag.kind != "empty" and tag.name in _PAIRED and i not in ends:
+    if tag.kind != "empty" and i not in ends and (tag.odd or self.markdown and tag.name in _PAIRED):
         self.out.append(self.kept.hold(tag.raw))
         return i
     if tag.kind == "end":
@@ -697,7 +717,7 @@ _ADDRESS = re.compile(
     r"""[ \t]*+(?:"[^\n]*"|'[^\n]*'|\([^\n]*\))?[ \t]*+$""",
     re.M,
 )
-_DEEPEST_BLOCK = 60
+_DEEPEST_BLOCK = 40
 
 
 def _address_rule(state, start, end, silent):
@@ -740,9 +760,10 @@ def _protect_rule(state):
             token.content = _rows(_Scanner(token.content, markdown=True).protect(state.env["kept"]))
 
 
+@cache
 def _parser() -> MarkdownIt:
     "markdown-it with the rules of this module."
-    md = MarkdownIt("commonmark", {"maxNesting": _DEEPEST_BLOCK + 40})
+    md = MarkdownIt("commonmark", {"maxNesting": _DEEPEST_BLOCK + 10})
     md.disable(["html_block", "html_inline", "backticks"])
     everywhere = {"alt": ["paragraph", "reference", "blockquote", "list"]}
     md.block.ruler.before("code", "deep", _deep_rule)
@@ -858,7 +879,7 @@ _ODD = dict.fromkeys(
     [*range(9), 11, 12, *range(14, 32), 127, *range(0x80, 0xA0), 0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF]
 )
 _ODD |= {0xA0: " ", 0x2007: " ", 0x2009: " ", 0x200A: " ", 0x202F: " ", 0x2212: "-", 0x2028: "\n", 0x2029: "\n"}
-_CONTROL = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
+_CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Cleaned(NamedTuple):
@@ -872,7 +893,7 @@ class Cleaned(NamedTuple):
         lost, words = self.removed.total(), _count(self.text)
         if lost < 20 or lost < 0.05 * (lost + words):
             return ""
-        parts = ", ".join(f"{n:,} in {what}" for what, n in self.removed.most_common())
+        parts = ", ".join(f"{n:,} in {what}" for what, n in self.removed.most_common() if n)
         return f"{lost:,} of its {lost + words:,} words were left out: {parts}; move them elsewhere if they matter"
 
 
@@ -886,7 +907,7 @@ def clean_document(
     kept, removed = _Kept(), Counter()
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if kind in ("md", "html"):
-        text = _STRAY_MARK.sub("", text.translate(_CONTROL))
+        text = _STRAY_MARK.sub("", _CONTROL.sub("", text))
         text, removed = (_read_markdown if kind == "md" else _read_html)(text, kept)
     elif kind == "pdf":  # words cut at the end of a line, then lines cut within a paragraph
         text = re.sub(r"(?<=[^\W\d_])-\n(?=[^\W\d_A-Z])", "", text)
