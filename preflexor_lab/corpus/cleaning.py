@@ -69,7 +69,10 @@ def math_text(
     if tag in _WITH_SCRIPTS:
         parts = [c if isinstance(c, list) else ["mtext", [c]] for c in children if not isinstance(c, str) or c.strip()]
         texts = [math_text(p, compact or (i > 0 and tag != "mfrac")) for i, p in enumerate(parts)]
-        return _scripts(tag, [None if p[0] == "mprescripts" else t for p, t in zip(parts, texts)])
+        if tag == "mmultiscripts":
+            at = next((i for i, p in enumerate(parts) if p[0] == "mprescripts"), len(parts))
+            return _multiscripts(texts[:at], texts[at + 1 :])
+        return _scripts(tag, texts)
     inside = "".join(c if isinstance(c, str) else math_text(c, compact) for c in children)
     shapes = {
         "mo": _operator(inside.strip(), compact),
@@ -80,7 +83,7 @@ def math_text(
     }
     return shapes.get(tag, inside)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #eab4638f
 def _over(base: str, mark: str) -> str:
     "What stands above a base: a bar or arrow of a vector goes, words above an arrow stand in brackets."
     if mark.strip() in ("¯", "→", "^", "‾", "˙"):
@@ -90,12 +93,10 @@ def _over(base: str, mark: str) -> str:
     return base.rstrip() + superscript(mark)
 
 
-def _multiscripts(parts: list[str | None]) -> str:
-    "A base with pairs of what stands below and above it; behind the None, before it."
-    at = parts.index(None) if None in parts else len(parts)
-    before, behind = parts[at + 1 :], parts[1:at]
-    text = parts[0].rstrip() if parts else ""
-    for below, above in zip(behind[::2], [*behind[1::2], ""]):
+def _multiscripts(behind: list[str], before: list[str]) -> str:
+    "A base with pairs of what stands below and above it, and pairs of what stands before it."
+    text = "".join(behind[:1]).rstrip()
+    for below, above in zip(behind[1::2], [*behind[2::2], ""]):
         text += subscript(below) + superscript(above)
     for below, above in reversed(list(zip(before[::2], [*before[1::2], ""]))):
         text = f"^{above.strip()}_{below.strip()}".removesuffix("_").replace("^_", "_") + text
@@ -104,8 +105,6 @@ def _multiscripts(parts: list[str | None]) -> str:
 
 def _scripts(tag: str, parts: list[str]) -> str:
     "A base and what stands above and below it, on one line."
-    if tag == "mmultiscripts":
-        return _multiscripts(parts)
     takes = 3 if tag in ("msubsup", "munderover") else 2
     if len(parts) > takes:  # one part too many goes behind
         return _scripts(tag, parts[:takes]) + "".join(parts[takes:])
@@ -440,7 +439,8 @@ _TEX = re.compile(r"<(?:\w+:)?annotation\b[^<>]*tex[^<>]*>([^<]*)<|\balttext\s*=
 
 def _tree(source: str, escaped: bool) -> list:
     "The tree of a formula in MathML."
-    nodes, done = [["math", []]], 0
+    nodes: list[list] = [["math", []]]
+    done = 0
 
     def add(text):
         text = html.unescape(text).replace("−", "-")
@@ -458,7 +458,7 @@ def _tree(source: str, escaped: bool) -> list:
                 if nodes.pop()[0] == tag.name:
                     break
         elif len(nodes) < _DEEPEST and tag.name != "math":
-            node = [tag.name, []]
+            node: list = [tag.name, []]
             nodes[-1][1].append(node)
             if tag.kind == "start":
                 nodes.append(node)
@@ -489,6 +489,17 @@ def _unescape(text: str) -> str:
 def _count(text: str) -> int:
     "Words in a text."
     return sum(1 for _ in re.finditer(r"\w+", text))
+
+
+def _closings(pieces: list) -> dict[int, int]:
+    "For each tag that has a partner the place of the closing one."
+    ends, opened = {}, defaultdict(list)
+    for i, piece in enumerate(pieces):
+        if isinstance(piece, _Tag) and piece.kind == "start":
+            opened[piece.name].append(i)
+        elif isinstance(piece, _Tag) and piece.kind == "end" and opened[piece.name]:
+            ends[opened[piece.name].pop()] = ends[i] = i
+    return ends
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #dd7c5744
 class _Reader:
@@ -545,17 +556,6 @@ class _Reader:
         else:
             self.out += ["\n", mark, "\n"] if isinstance(piece, _Lines) else [mark]
 
-
-def _closings(pieces: list) -> dict[int, int]:
-    "For each tag that has a partner the place of the closing one."
-    ends, opened = {}, defaultdict(list)
-    for i, piece in enumerate(pieces):
-        if isinstance(piece, _Tag) and piece.kind == "start":
-            opened[piece.name].append(i)
-        elif isinstance(piece, _Tag) and piece.kind == "end" and opened[piece.name]:
-            ends[opened[piece.name].pop()] = ends[i] = i
-    return ends
-
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #997fb876
 @patch
 def close_script(self: _Reader):
@@ -579,39 +579,7 @@ def script(self: _Reader, tag: _Tag):
     elif tag.kind == "end" and self.scripts and self.scripts[-1][0] == tag.name:
         self.close_script()
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #a7d6b38f
-_MATHJAX = {"MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML", "MJXc-display"}
-_SET_FORMULA = _MATHJAX | {"katex", "mwe-math-element", "mjx-container"}
-_PAIRED = _SKIPPED | set(
-    "a b i s q u tt em code var data time mark label output title style script small big strong font strike svg pre "
-    "kbd samp canvas audio video textarea map menu main header footer form".split()
-)
-
-
-@patch
-def tag(self: _Reader, i: int, pieces: list, ends: dict[int, int]) -> int:
-    "Reads the tag at `i`; returns where the last piece is that was read with it."
-    tag, end = pieces[i], ends.get(i, i)
-    if tag.kind != "empty" and i not in ends and (tag.odd or self.markdown and tag.name in _PAIRED):
-        self.out.append(self.kept.hold(tag.raw))
-        return i
-    if tag.kind == "end":
-        self.end(tag)
-        return i
-    classes = {tag.name, *tag.attributes.get("class", "").split()}
-    inside = [p for p in pieces[i + 1 : end] if not isinstance(p, _Tag)] if classes & (_SKIPPED | _SET_FORMULA) else []
-    if tag.name in _SKIPPED and end > i:
-        self.removed[f"<{tag.name}>"] += sum(_count(p) for p in inside)
-        return end
-    if "MathJax_Preview" in classes or self.typeset and classes & _MATHJAX:
-        return end
-    if classes & _SET_FORMULA and (formulas := [p for p in inside if isinstance(p, _Formula)]):
-        self.piece(formulas[0], "")
-        return end
-    self.start(tag)
-    return i
-
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #54fee830
 @patch
 def start(self: _Reader, tag: _Tag):
     if tag.name in _BLOCKS or tag.name in ("td", "th"):
@@ -648,6 +616,38 @@ def end(self: _Reader, tag: _Tag):
         self.out.append("\n")
     elif tag.name == "span" and self.titles and self.titles.pop():
         self.out.append("\n\n")
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a7d6b38f
+_MATHJAX = {"MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML", "MJXc-display"}
+_SET_FORMULA = _MATHJAX | {"katex", "mwe-math-element", "mjx-container"}
+_PAIRED = _SKIPPED | set(
+    "a b i s q u tt em code var data time mark label output title style script small big strong font strike svg pre "
+    "kbd samp canvas audio video textarea map menu main header footer form".split()
+)
+
+
+@patch
+def tag(self: _Reader, i: int, pieces: list, ends: dict[int, int]) -> int:
+    "Reads the tag at `i`; returns where the last piece is that was read with it."
+    tag, end = pieces[i], ends.get(i, i)
+    if tag.kind != "empty" and i not in ends and (tag.odd or self.markdown and tag.name in _PAIRED):
+        self.out.append(self.kept.hold(tag.raw))
+        return i
+    if tag.kind == "end":
+        self.end(tag)
+        return i
+    classes = {tag.name, *tag.attributes.get("class", "").split()}
+    inside = [p for p in pieces[i + 1 : end] if not isinstance(p, _Tag)] if classes & (_SKIPPED | _SET_FORMULA) else []
+    if tag.name in _SKIPPED and end > i:
+        self.removed[f"<{tag.name}>"] += sum(_count(p) for p in inside)
+        return end
+    if "MathJax_Preview" in classes or self.typeset and classes & _MATHJAX:
+        return end
+    if classes & _SET_FORMULA and (formulas := [p for p in inside if isinstance(p, _Formula)]):
+        self.piece(formulas[0], "")
+        return end
+    self.start(tag)
+    return i
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #41295191
 def _read_html(page: str, kept: _Kept) -> tuple[str, Counter]:
@@ -757,7 +757,9 @@ def _protect_rule(state):
     "A core rule of markdown-it: sets aside what is no Markdown."
     for token in state.tokens:
         if token.type == "inline":
-            token.content = _rows(_Scanner(token.content, markdown=True).protect(state.env["kept"]))
+            text = _rows(_Scanner(token.content, markdown=True).protect(state.env["kept"]))
+            head, bracket, tail = text.rpartition("]")
+            token.content = head + bracket + re.sub(r"(?<!\\)\[", r"\\[", tail)  # no link begins there
 
 
 @cache
