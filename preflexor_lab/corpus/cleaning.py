@@ -471,8 +471,10 @@ def formula_text(
     escaped: bool = False,  # it stood in Markdown, where signs have backslashes before them
 ) -> tuple[str, bool]:  # the formula, and whether it is TeX
     "A formula as TeX when its source gives that, otherwise as readable text on one line."
-    if (found := _TEX.search(source)) and (tex := html.unescape(found[1] or found[2][1:-1]).strip()):
-        return (f"${tex}$", True) if re.search(r"[\\^_{}]", tex) or found[1] else (tex, True)
+    found = _TEX.search(source)
+    tex = html.unescape(found[1] or (found[2] or "")[1:-1]).strip() if found else ""
+    if tex:  # an `alttext` may be in words
+        return (f"${tex}$" if found[1] or re.search(r"[\\^_{}]", tex) else tex), True
     return _tidy_math(math_text(_tree(source, escaped))), False
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #38d3dc60
