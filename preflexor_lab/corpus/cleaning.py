@@ -9,9 +9,13 @@ __all__ = ['fraction']
 import html
 import re
 import unicodedata
-from html.parser import HTMLParser
+from collections import Counter, defaultdict
+from functools import cache
+from typing import NamedTuple
 
 from fastcore.basics import patch
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import normalizeReference
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c006
 def subscript(
@@ -63,8 +67,12 @@ def math_text(
     if tag in _HIDDEN:
         return ""
     if tag in _WITH_SCRIPTS:
-        parts = [c for c in children if not isinstance(c, str)]
-        return _scripts(tag, [math_text(p, compact or (i > 0 and tag != "mfrac")) for i, p in enumerate(parts)])
+        parts = [c if isinstance(c, list) else ["mtext", [c]] for c in children if not isinstance(c, str) or c.strip()]
+        texts = [math_text(p, compact or (i > 0 and tag != "mfrac")) for i, p in enumerate(parts)]
+        if tag == "mmultiscripts":
+            at = next((i for i, p in enumerate(parts) if p[0] == "mprescripts"), len(parts))
+            return _multiscripts(texts[:at], texts[at + 1 :])
+        return _scripts(tag, texts)
     inside = "".join(c if isinstance(c, str) else math_text(c, compact) for c in children)
     shapes = {
         "mo": _operator(inside.strip(), compact),
@@ -75,7 +83,7 @@ def math_text(
     }
     return shapes.get(tag, inside)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #eab4638f
 def _over(base: str, mark: str) -> str:
     "What stands above a base: a bar or arrow of a vector goes, words above an arrow stand in brackets."
     if mark.strip() in ("¯", "→", "^", "‾", "˙"):
@@ -85,8 +93,21 @@ def _over(base: str, mark: str) -> str:
     return base.rstrip() + superscript(mark)
 
 
+def _multiscripts(behind: list[str], before: list[str]) -> str:
+    "A base with pairs of what stands below and above it, and pairs of what stands before it."
+    text = "".join(behind[:1]).rstrip()
+    for below, above in zip(behind[1::2], [*behind[2::2], ""]):
+        text += subscript(below) + superscript(above)
+    for below, above in reversed(list(zip(before[::2], [*before[1::2], ""]))):
+        text = f"^{above.strip()}_{below.strip()}".removesuffix("_").replace("^_", "_") + text
+    return text
+
+
 def _scripts(tag: str, parts: list[str]) -> str:
     "A base and what stands above and below it, on one line."
+    takes = 3 if tag in ("msubsup", "munderover") else 2
+    if len(parts) > takes:  # one part too many goes behind
+        return _scripts(tag, parts[:takes]) + "".join(parts[takes:])
     base, first, second, *_ = [*parts, "", "", ""]
     if tag == "mfrac":
         return fraction(base, first)
@@ -111,219 +132,800 @@ def _tidy_math(text: str) -> str:
     return re.sub(r"\]0\b", "]_0", text)  # an initial concentration, and no factor
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c023
-_HEADS = {"h1", "h2", "h3", "h4", "h5", "h6"}
-_BLOCKS = _HEADS | set(
-    "p div section article header footer main aside table thead tbody tfoot tr ul ol dl dt dd "
-    "blockquote pre figure figcaption caption title hr br address form".split()
-)
-_SKIPPED = {"script", "style", "noscript", "template", "svg", "nav", "iframe", "object", "select", "button"}
-_VOID = set("area base br col embed hr img input link meta param source track wbr".split())
+_MARK = "\ufffc"
+_HELD = re.compile(f"{_MARK}(\\d+){_MARK}")
+_STRAY_MARK = re.compile(f"{_MARK}|&#(?:x0*fffc|0*65532);?", re.I)
+
+
+class _Kept(list):
+    "Pieces that are set aside: strings come back as they are, tags and formulas are for the reader."
+
+    def hold(self, piece) -> str:
+        "Keeps a piece; what is returned stands in its place."
+        self.append(piece)
+        return f"{_MARK}{len(self) - 1}{_MARK}"
+
+    def restore(self, text: str) -> str:
+        "The text with its pieces back in their places."
+        return _HELD.sub(lambda m: str(self[int(m[1])]), text)
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c026
+_HEADS = {"h1", "h2", "h3", "h4", "h5", "h6"}
+_BLOCKS = _HEADS | set(
+    "p div section article header footer main aside table thead tbody tfoot tr ul ol dl dt dd center details summary "
+    "blockquote pre figure figcaption caption title hr br address form fieldset option html head body".split()
+)
+_SKIPPED = set("noscript template nav iframe object select button".split())  # with what is in them
+_VOID = set("area base br col embed hr img input link meta param source track wbr".split())
+_BARE = set("img input link meta param source track embed base area iframe object".split())  # nothing by themselves
+_ELEMENTS = frozenset(
+    "a abbr acronym applet audio b basefont bdi bdo big blink canvas cite code colgroup data datalist del dfn "
+    "dialog dir em font frame frameset hgroup i ins kbd label legend li map mark marquee math menu menuitem "
+    "meter nobr noframes optgroup output picture plaintext progress q rb rp rt rtc ruby s samp script search "
+    "slot small span strike strong style sub sup svg td textarea th time tt u var video xmp".split()
+).union(_BLOCKS, _SKIPPED, _VOID)
+_MATHML = frozenset(
+    "math annotation annotation-xml maction maligngroup malignmark menclose merror mfenced mfrac mglyph mi "
+    "mlabeledtr mlongdiv mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow ms mscarries "
+    "mscarry msgroup msline mspace msqrt msrow mstack mstyle msub msubsup msup mtable mtd mtext mtr munder "
+    "munderover none semantics ci cn apply bvar csymbol".split()
+)
+_FLAGS = frozenset(
+    "allowfullscreen alt async autofocus autoplay checked class compact content contenteditable controls "
+    "crossorigin declare default defer disabled download draggable formnovalidate hidden href id inert ismap "
+    "itemscope loop multiple muted name nohref nomodule noresize noshade novalidate nowrap open playsinline "
+    "popover readonly rel required reversed scoped selected seamless spellcheck src style title translate "
+    "truespeed value".split()
+)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c029
+_LINES = r"(?:[^{0}<>]*+{0}|(?:[^{0}\n]|\n(?![ \t]*\n))*+{0})"  # blank lines only where no tag could be
+_VALUE = "(?:{}|{}|{})".format('"' + _LINES.format('"'), "'" + _LINES.format("'"), r"""[^\s"'=<>`]++""")
+_ATTRIBUTE = re.compile(rf"""(?P<name>[^\s"'<>/=]++)(?:\s*+=\s*+(?P<value>{_VALUE}))?""")
+_GIVEN = rf"""(?:[^\s"'<>/=]++\s*+=\s*+{_VALUE}|[A-Za-z][\w:.-]*+(?!\s*+=))"""
+_TAG = re.compile(
+    rf"<(?:/(?P<end>[A-Za-z][\w:.-]*+)\s*+|(?P<start>[A-Za-z][\w:.-]*+)(?P<given>(?:\s++{_GIVEN})*+)\s*+(?P<empty>/?))>"
+)
+
+
+class _Tag(NamedTuple):
+    "A tag of HTML or MathML."
+
+    name: str  # lower case, without a namespace
+    kind: str  # start, end, or empty: both in one
+    attributes: dict[str, str]  # lower-case names; "" for one without a value
+    raw: str  # as it was written
+
+    @property
+    def odd(self) -> bool:
+        "Is its name written as a class is in a program: `<Table>`?"
+        written = re.match(r"</?([\w.-]*)", self.raw)[1]
+        return not written.islower() and not written.isupper()
+
+
+def _real_tag(
+    match: re.Match,  # of `_TAG`
+    names: frozenset[str] = _ELEMENTS,  # elements that are known here
+    prefixes: frozenset[str] = frozenset(),  # of namespaces that the page uses
+) -> _Tag | None:  # None: it is no tag
+    "The tag that was matched, when it is a real one."
+    prefix, _, name = (match["end"] or match["start"]).lower().rpartition(":")
+    attributes = {}
+    for given in _ATTRIBUTE.finditer(match["given"] or ""):
+        flag, value = given["name"].lower(), given["value"]
+        if value is None and flag not in _FLAGS and not re.search("[-:]", flag):
+            return None
+        attributes[flag] = html.unescape(value[1:-1] if value and value[0] in "\"'" else value or "")
+    defined = prefix in prefixes or "-" in name and (match["end"] or attributes)  # by the page itself
+    if name not in names and not defined:
+        return None
+    kind = "end" if match["end"] else "empty" if match["empty"] or name in _VOID else "start"
+    return _Tag(name, kind, attributes, match[0])
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c032
+class _Scanner:
+    "Finds what is set aside in one text."
+
+    def __init__(self, text: str, markdown: bool):
+        self.text, self.markdown = text, markdown
+        self.opening = _OPEN_MARKDOWN if markdown else _OPEN_HTML
+        self.next = {}  # pattern: where it was searched from, and the next match
+        self.prefixes = frozenset() if markdown else frozenset(p.lower() for p in _PREFIX.findall(text))
+
+    def find(self, pattern: str, start: int) -> re.Match | None:
+        "The next match of a pattern; each part of the text is searched once for each pattern."
+        searched, match = self.next.get(pattern, (len(self.text) + 1, None))
+        if not (searched <= start and (match is None or start <= match.start())):
+            match = re.compile(pattern, re.I).search(self.text, start)
+            self.next[pattern] = (start, match)
+        return match
+
+    def region(self, match: re.Match) -> tuple[int, object]:
+        "Where what begins here ends, and the piece that it is; None leaves it as it stands."
+        return getattr(self, "_" + match.lastgroup)(match)
+
+    def protect(self, kept: _Kept) -> str:
+        "The text with marks for what is set aside."
+        out, done, at = [], 0, 0
+        while match := self.opening.search(self.text, at):
+            at, piece = self.region(match)
+            if piece is not None:
+                out += self.text[done : match.start()], piece if piece in ("", "\n") else kept.hold(piece)
+                done = at
+        return "".join(out) + self.text[done:]
+
+
+_PREFIX = re.compile(r"(?:\bxmlns:|</)([A-Za-z][\w-]*+)(?=\s*+=|:)")
+_OPEN_HTML = re.compile(r"(?P<tag><)|(?P<math>\$\$|\\[(\[]|\\begin\{(?P<name>[A-Za-z]+\*?)\})|(?P<dollar>\$)")
+_OPEN_MARKDOWN = re.compile(
+    _OPEN_HTML.pattern.replace(r"\\[", r"\\\\?[")
+    + r"|(?P<escape>\\[^\w\s])|(?P<code>`+)|(?P<url>(?<![^\W_])https?://[^\s<>()\[\]{}*`\\|\"'$]+)"
+    + r"|(?P<line>\* \* \*[ \t]*+\n(?=\{:))|(?P<layout>\{:)|(?P<see>\(\s*+\[\\?\[link\\?\]\]\([^)\s]{0,300}\)\s*+\))"
+)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a19bfbfa
+_LAYOUT = re.compile(r"""\{:(?:[ \t]*+(?:[#.][A-Za-z][\w:-]*+|[\w-]++="[^"\n]*+"|[\w-]++='[^'\n]*+'|toc))++[ \t]*+\}""")
+
+
+@patch
+def _code(self: _Scanner, match):
+    run = match["code"]
+    end = self.find(rf"(?<!`){run}(?!`)", match.end())
+    if end is None:
+        return match.end(), None
+    inside = self.text[match.end() : end.start()].replace("\n", " ")
+    return end.end(), inside[1:-1] if inside.strip() and inside[0] == inside[-1] == " " else inside
+
+
+@patch
+def _url(self: _Scanner, match):
+    address = match[0].rstrip("_.,;:!?")
+    return match.start() + len(address), address if "_" in address else None
+
+
+@patch
+def _layout(self: _Scanner, match):
+    found = _LAYOUT.match(self.text, match.start())
+    return (found.end(), "") if found else (match.end(), None)
+
+
+@patch
+def _escape(self: _Scanner, match):
+    return match.end(), None
+
+
+@patch
+def _line(self: _Scanner, match):
+    return match.end(), "\n" if _LAYOUT.match(self.text, match.end()) else None
+
+
+@patch
+def _see(self: _Scanner, match):
+    return match.end(), ""
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c035
+_DOLLAR = re.compile(r"\$((?:\\[\s\S]|[^\\$])++)\$(?!\d)")
+_BLANK = re.compile(r"\n[ \t]*\n")
+_IN_PAGES = re.compile(r"</|<(?:br|p|div|t[rdh]|li|h\d|[uo]l|table|span|a|img)\b|&lt;/", re.I)  # in no formula
+_FORMULA_SIGN = re.compile(r"\\[A-Za-z]|[\^_{]|(?<![A-Za-z])[A-Za-z]\s*+[=<>]|\A\s*?\n")
+
+
+@patch
+def _math(self: _Scanner, match):
+    sign, close = match["math"], None
+    if match["name"]:
+        close = rf"\\end\{{{re.escape(match['name'])}\}}"
+    elif sign == "$$":
+        close = r"(?<!\\)(?:\\\\)*+\$\$"
+    else:
+        close = r"(?<!\\)" + re.escape(sign[:-1] + {"(": ")", "[": "]"}[sign[-1]])
+    end = self.find(close, match.end())
+    if end is None:
+        return match.end(), None
+    inside, whole = self.text[match.end() : end.start()], self.text[match.start() : end.end()]
+    if not inside.strip() or (not self.markdown and (_BLANK.search(inside) or _IN_PAGES.search(inside))):
+        return match.end(), None
+    if self.markdown and sign[-1] == "[" and ("</" in inside or not _FORMULA_SIGN.search(inside)):
+        return match.end(), None
+    return end.end(), whole if self.markdown else html.unescape(whole)
+
+
+@patch
+def _dollar(self: _Scanner, match):
+    found = _DOLLAR.match(self.text, match.start())
+    if found is None or _BLANK.search(found[0]) or (not self.markdown and _IN_PAGES.search(found[0])):
+        return match.end(), None
+    if found[1] != found[1].strip() and not re.search(r"[\\^_=]", found[1]):
+        return match.end(), None
+    return found.end(), found[0] if self.markdown else html.unescape(found[0])
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #93bb55a0
+_BREAKS = r"<(?:p|div|h[1-6]|table|ul|ol|body|/head|/p|/div|/td|/li)\b"  # not in a formula, a style or a drawing
+_REGIONS = {
+    "script": r"</script\s*+>|>\s*+<script\b[^<>]*>",
+    "style": r"</style\s*+>|<style\b|" + _BREAKS,
+    "svg": r"</(?:\w+:)?svg\s*+>|" + _BREAKS,
+    "math": r"</(?:\w+:)?math\s*+>|<(?:\w+:)?math\b|" + _BREAKS,
+    "pre": r"</pre\s*+>|<pre\b",
+    **{name: rf"</{name}\s*+>|\n[ \t]*+\n|" + _BREAKS for name in ("code", "kbd", "samp", "tt")},
+}
+
+
+class _Formula(str):
+    "What stands inside `<math>`."
+
+
+class _TeX(str):
+    "A formula from a script."
+
+
+class _Lines(str):
+    "Code that keeps its lines."
+
+
+class _Removed(str):
+    "Text that is taken away with what it stands in."
+
+    what = "comments"
+
+
+class _Drawing(_Removed):
+    what = "drawings"
+
+
+def _plain(inside: str) -> str:
+    "Text without its tags: for code, where nothing else is markup."
+
+    def drop(match):
+        tag = _real_tag(match)
+        return match[0] if tag is None else "\n" * (tag.name == "br")
+
+    return html.unescape(_TAG.sub(drop, inside))
+
+
+@patch
+def _region_piece(self: _Scanner, tag, inside):
+    kind = tag.attributes.get("type", "")
+    if tag.name == "math":
+        return _Formula(tag.raw + inside)
+    if tag.name == "script" and kind.startswith("math/tex"):
+        sign = "$$" if "display" in kind else "$"
+        return _TeX(sign + re.sub(r"%?\s*<!\[CDATA\[|%?\s*\]\]>", "", inside).strip() + sign)
+    if tag.name == "script" and kind == "math/mml":
+        return _Formula(inside)
+    if tag.name in ("script", "style"):
+        return ""
+    if tag.name == "svg":
+        return _Drawing(_plain(re.sub(r"<[^<>]*>", " ", inside)))
+    text = _plain(inside)
+    return _Lines(text.strip("\n")) if tag.name == "pre" else text
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #7a804dba
+_AUTOLINK = re.compile(r"<([A-Za-z][A-Za-z0-9+.-]{1,31}:[^<>\s]*+|[\w.+-]++@[\w-]++(?:\.[\w-]++)++)>")
+_DECLARATION = re.compile(r"<!doctype[^<>]*>|<!\[(?:end)?if[^<>]*\]>|<\?[A-Za-z][^<>]*>|<!\[CDATA\[", re.I)
+
+
+@patch
+def _tag(self: _Scanner, match):
+    start = match.start()
+    if self.text.startswith("<!--", start):
+        end = self.find("--!?>|<!--", start + 4)
+        closed = end is not None and end[0] != "<!--"
+        return (end.end(), _Removed(self.text[start + 4 : end.start()])) if closed else (start + 4, None)
+    if declared := _DECLARATION.match(self.text, start):
+        return declared.end(), ""
+    if self.markdown and (link := _AUTOLINK.match(self.text, start)):
+        return link.end(), link[1]
+    found = _TAG.match(self.text, start)
+    tag = found and _real_tag(found, prefixes=self.prefixes)
+    if not tag or ((self.markdown or tag.odd) and tag.name in _BARE and not tag.attributes):
+        return match.end(), None
+    regions = _REGIONS if self.markdown else _REGIONS.keys() - {"code", "kbd", "samp", "tt"}
+    if tag.kind != "start" or tag.name not in regions:
+        return found.end(), tag
+    end = self.find(_REGIONS[tag.name], found.end())
+    if end is not None and re.match(rf"</(?:\w+:)?{tag.name}\b", end[0], re.I):
+        return end.end(), self._region_piece(tag, self.text[found.end() : end.start()])
+    if tag.name != "math":
+        return found.end(), tag
+    end = self.find(r"\n[ \t]*+\n|" + _BREAKS, found.end())  # a formula that is never closed
+    stop = end.start() if end else len(self.text)
+    return stop, _Formula(self.text[start:stop])
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #ff35a083
+_DEEPEST = 60  # nested elements of a formula; what lies deeper is read as if it lay there
+_TEX = re.compile(r"<(?:\w+:)?annotation\b[^<>]*tex[^<>]*>([^<]*)<|\balttext\s*=\s*(\"[^\"]*\"|'[^']*')", re.I)
+
+
+def _tree(source: str, escaped: bool) -> list:
+    "The tree of a formula in MathML."
+    nodes: list[list] = [["math", []]]
+    done = 0
+
+    def add(text):
+        text = html.unescape(text).replace("−", "-")
+        if text:
+            nodes[-1][1].append(_unescape(text) if escaped else text)
+
+    for match in _TAG.finditer(source):
+        tag = _real_tag(match, _MATHML | _ELEMENTS)
+        if tag is None:
+            continue
+        add(source[done : match.start()])
+        done = match.end()
+        if tag.kind == "end":
+            while len(nodes) > 1 and any(n[0] == tag.name for n in nodes[1:]):
+                if nodes.pop()[0] == tag.name:
+                    break
+        elif len(nodes) < _DEEPEST and tag.name != "math":
+            node: list = [tag.name, []]
+            nodes[-1][1].append(node)
+            if tag.kind == "start":
+                nodes.append(node)
+    add(source[done:])
+    return nodes[0]
+
+
+def formula_text(
+    source: str,  # MathML
+    escaped: bool = False,  # it stood in Markdown, where signs have backslashes before them
+) -> tuple[str, bool]:  # the formula, and whether it is TeX
+    "A formula as TeX when its source gives that, otherwise as readable text on one line."
+    found = _TEX.search(source)
+    tex = html.unescape(found[1] or (found[2] or "")[1:-1]).strip() if found else ""
+    if tex:  # an `alttext` may be in words
+        return (f"${tex}$" if found[1] or re.search(r"[\\^_{}]", tex) else tex), True
+    return _tidy_math(math_text(_tree(source, escaped))), False
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #38d3dc60
 def _caption(*candidates: str | None) -> str:
     "The first caption that says anything, as a line of its own."
-    found = next((" ".join(c.split()) for c in candidates if c and html.unescape(c).strip()), "")
+    found = next((" ".join(c.split()) for c in candidates if c and c.strip()), "")
     return f"\n\nFigure: {found}\n\n" if found else ""
 
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([^\w\s]|_)", r"\1", text)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c029
-class _Reader(HTMLParser):
-    "Collects the readable text of a page."
 
-    def __init__(self, flow: bool):
-        super().__init__(convert_charrefs=True)
-        self.flow = flow
+def _count(text: str) -> int:
+    "Words in a text."
+    return sum(1 for _ in re.finditer(r"\w+", text))
+
+
+def _closings(pieces: list) -> dict[int, int]:
+    "For each tag that has a partner the place of the closing one."
+    ends, opened = {}, defaultdict(list)
+    for i, piece in enumerate(pieces):
+        if isinstance(piece, _Tag) and piece.kind == "start":
+            opened[piece.name].append(i)
+        elif isinstance(piece, _Tag) and piece.kind == "end" and opened[piece.name]:
+            ends[opened[piece.name].pop()] = ends[i] = i
+    return ends
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #dd7c5744
+class _Reader:
+    "Collects the readable text between tags."
+
+    def __init__(self, kept: _Kept, markdown: bool):
+        self.kept, self.markdown = kept, markdown
         self.out = []  # pieces of text so far
-        self.skip = 0  # depth inside of elements that are dropped
-        self.math = []  # open nodes of a formula
-        self.scripts = []  # open sub and sup: tag, text before, is it a footnote?
+        self.scripts = []  # open sub and sup: tag, text before, is it a footnote's number?
         self.titles = []  # open spans: is it a title?
+        self.cells = 0  # in this row of a table
+        self.removed = Counter()  # words, by what they stood in
+        self.typeset = False  # scripts hold what MathJax has set
 
-    def handle_data(self, data):
-        if self.math:
-            self.math[-1][1].append(_unescape(data.replace("−", "-")))
-        elif not self.skip:
-            self.out.append(re.sub(r"\s+", " ", data) if self.flow else data)
-
-    def text(self, page: str) -> str:
-        "Feeds a whole page; what was never closed is closed."
-        self.feed(page)
-        self.close()
-        if self.math:
-            self._close_formula("math")
-        while self.scripts:
-            self._close_script()
+    def text(self, text: str) -> str:
+        "Reads a text with marks; marks of verbatim pieces stay in it."
+        parts = _HELD.split(text)
+        pieces = [self.kept[int(p)] if i % 2 else p for i, p in enumerate(parts)]
+        ends, i = _closings(pieces), 0
+        self.typeset = any(isinstance(p, _TeX) for p in pieces)
+        while i < len(parts):
+            piece = pieces[i]
+            if i % 2 == 0:
+                self.add(piece)
+            elif isinstance(piece, _Tag):
+                i = self.tag(i, pieces, ends)
+            else:
+                self.piece(piece, f"{_MARK}{parts[i]}{_MARK}")
+            i += 1
+        self.close_scripts()
         return "".join(self.out)
 
-    def _close_formula(self, tag):
-        "Closes nodes of a formula up to `tag`; the formula itself becomes text."
-        while self.math:
-            node = self.math.pop()
-            if self.math:
-                self.math[-1][1].append(node)
-            else:
-                self.out.append(_tidy_math(math_text(node)))
-            if node[0] == tag:
-                break
-
-    def _close_script(self):
-        "What stood above or below goes on the line; a footnote's number goes."
-        tag, before, footnote = self.scripts.pop()
-        inside, self.out = "".join(self.out).replace("−", "-"), before
-        if not footnote:
-            self.out.append(subscript(inside) if tag == "sub" else superscript(inside))
-
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c032
-@patch
-def handle_starttag(self: _Reader, tag, attrs):
-    tag, attrs = tag.rpartition(":")[2], dict(attrs)
-    if self.math:
-        self.math.append([tag, []])
-    elif tag in _SKIPPED:
-        self.skip += 1
-    elif self.skip:
-        return
-    elif tag == "math":
-        self.math = [["math", []]]
-    elif tag in ("sub", "sup"):
-        self.scripts.append((tag, self.out, "footnote" in (attrs.get("data-type") or "")))
-        self.out = []
-    elif tag == "img":
-        self.out.append(_caption(attrs.get("title"), attrs.get("alt")))
-    elif tag == "li":
-        self.out.append("\n- ")
-    elif tag in _HEADS | {"p", "table", "figure"}:
-        self.out.append("\n\n")
-    elif tag in _BLOCKS:
-        self.out.append("\n")
-    elif tag == "span":
-        self.titles.append(attrs.get("data-type") == "title")
-        if self.titles[-1]:
+    def add(self, text: str):
+        "Text between tags; in a page line breaks are white space, in Markdown a blank line ends a paragraph."
+        if self.scripts and self.markdown and "\n\n" in text:
+            before, _, text = text.partition("\n\n")
+            self.out.append(before)
+            self.close_scripts()
             self.out.append("\n\n")
+        self.out.append(text if self.markdown else re.sub(r"\s+", " ", html.unescape(text)))
+
+    def close_scripts(self):
+        "What was never closed ends."
+        while self.scripts:
+            self.close_script()
+
+    def piece(self, piece: str, mark: str):
+        "What was set aside and is no tag."
+        if isinstance(piece, _Formula):
+            text, verbatim = formula_text(piece, self.markdown)
+            self.out.append(self.kept.hold(text) if verbatim else text)
+        elif isinstance(piece, _Removed):
+            self.removed[piece.what] += _count(piece)
+        else:
+            self.out += ["\n", mark, "\n"] if isinstance(piece, _Lines) else [mark]
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #997fb876
+@patch
+def close_script(self: _Reader):
+    "What stood above or below goes on the line; a footnote's number goes."
+    tag, before, footnote = self.scripts.pop()
+    inside, self.out = "".join(self.out).replace("−", "-"), before
+    if footnote and len(inside.strip()) <= 5:
+        return
+    if len(inside) > 200:  # never closed: no exponent is a paragraph
+        self.out.append(inside)
+    else:
+        self.out.append(subscript(inside) if tag == "sub" else superscript(inside))
 
 
 @patch
-def handle_endtag(self: _Reader, tag):
-    tag = tag.rpartition(":")[2]
-    if self.math:
-        if any(node[0] == tag for node in self.math):
-            self._close_formula(tag)
-    elif tag in _SKIPPED:
-        self.skip = max(0, self.skip - 1)
-    elif self.skip:
-        return
-    elif tag in ("sub", "sup") and self.scripts and self.scripts[-1][0] == tag:
-        self._close_script()
-    elif tag in ("td", "th"):
-        self.out.append(" | ")
-    elif tag in _HEADS | {"p", "title", "table", "figcaption"}:
+def script(self: _Reader, tag: _Tag):
+    "A sub or sup begins or ends."
+    if tag.kind == "start" and len(self.scripts) < 4:
+        self.scripts.append((tag.name, self.out, "footnote" in tag.attributes.get("data-type", "")))
+        self.out = []
+    elif tag.kind == "end" and self.scripts and self.scripts[-1][0] == tag.name:
+        self.close_script()
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #54fee830
+@patch
+def start(self: _Reader, tag: _Tag):
+    if tag.name in _BLOCKS or tag.name in ("td", "th"):
+        self.close_scripts()
+    if tag.name in ("sub", "sup"):
+        self.script(tag)
+    elif tag.name == "img":
+        self.out.append(_caption(tag.attributes.get("title"), tag.attributes.get("alt")))
+    elif tag.name in ("td", "th"):
+        self.out.append(" | " if self.cells else "")
+        self.cells += 1
+    elif tag.name == "li":
+        self.out.append("\n- ")
+    elif tag.name in _HEADS | {"p", "table", "figure"}:
         self.out.append("\n\n")
-    elif tag in _BLOCKS and tag not in _VOID:
+    elif tag.name in _BLOCKS:
         self.out.append("\n")
-    elif tag == "span" and self.titles and self.titles.pop():
+    elif tag.name == "span":
+        self.titles.append(tag.attributes.get("data-type") == "title")
+        self.out.append("\n\n" if self.titles[-1] else "")
+    if tag.name in ("tr", "table"):
+        self.cells = 0
+
+
+@patch
+def end(self: _Reader, tag: _Tag):
+    if tag.name in _BLOCKS or tag.name in ("td", "th"):
+        self.close_scripts()
+    if tag.name in ("sub", "sup"):
+        self.script(tag)
+    elif tag.name in _HEADS | {"p", "title", "table", "figcaption"}:
+        self.out.append("\n\n")
+    elif tag.name in _BLOCKS and tag.name not in ("br", "hr", "li"):
+        self.out.append("\n")
+    elif tag.name == "span" and self.titles and self.titles.pop():
         self.out.append("\n\n")
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c035
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a7d6b38f
+_MATHJAX = {"MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML", "MJXc-display"}
+_SET_FORMULA = _MATHJAX | {"katex", "mwe-math-element", "mjx-container"}
+_PAIRED = _SKIPPED | set(
+    "a b i s q u tt em code var data time mark label output title style script small big strong font strike svg pre "
+    "kbd samp canvas audio video textarea map menu main header footer form".split()
+)
+
+
+@patch
+def tag(self: _Reader, i: int, pieces: list, ends: dict[int, int]) -> int:
+    "Reads the tag at `i`; returns where the last piece is that was read with it."
+    tag, end = pieces[i], ends.get(i, i)
+    if tag.kind != "empty" and i not in ends and (tag.odd or self.markdown and tag.name in _PAIRED):
+        self.out.append(self.kept.hold(tag.raw))
+        return i
+    if tag.kind == "end":
+        self.end(tag)
+        return i
+    classes = {tag.name, *tag.attributes.get("class", "").split()}
+    inside = [p for p in pieces[i + 1 : end] if not isinstance(p, _Tag)] if classes & (_SKIPPED | _SET_FORMULA) else []
+    if tag.name in _SKIPPED and end > i:
+        self.removed[f"<{tag.name}>"] += sum(_count(p) for p in inside)
+        return end
+    if "MathJax_Preview" in classes or self.typeset and classes & _MATHJAX:
+        return end
+    if classes & _SET_FORMULA and (formulas := [p for p in inside if isinstance(p, _Formula)]):
+        self.piece(formulas[0], "")
+        return end
+    self.start(tag)
+    return i
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #41295191
+def _read_html(page: str, kept: _Kept) -> tuple[str, Counter]:
+    "The text of a page with marks in it, and words that were taken away."
+    reader = _Reader(kept, markdown=False)
+    return reader.text(_Scanner(page, markdown=False).protect(kept)), reader.removed
+
+
 def html_text(
-    page: str,  # HTML, or text with HTML in it
-    flow: bool = True,  # line breaks are white space, as in a page; False keeps them, as in Markdown
+    page: str,  # HTML
 ) -> str:  # what a reader reads
     "The readable text of HTML with MathML; never fails on broken markup."
-    if "<" not in page and "&" not in page:
-        return page
-    parts = page.split("<!--")  # comments; the rest of a page that never closes one is text
-    page = parts[0] + "".join(p.partition("-->")[2] if "-->" in p else p for p in parts[1:])
-    if page.count("<") > 2 * page.count(">") + 100:
-        page = re.sub(r"<(?![^<>]{0,5000}>)", "&lt;", page)  # signs, not tags
-    return _Reader(flow).text(page)
+    kept = _Kept()
+    return kept.restore(_read_html(_STRAY_MARK.sub("", page), kept)[0])
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c040
-_ATTRS = r'\{:(?:"[^"]{0,4000}"|[^"}\n]){0,300}\}'
-_IMAGE = re.compile(
-    r'!\[((?:\\.|[^\]\\!]|!(?!\[)){0,40000})\]\(\s*[^\s)]{0,500}(?:\s+"((?:\\.|[^"\\]){0,4000})")?\s*\)(?:'
-    + _ATTRS
-    + ")?"
-)
-_LINK = re.compile(
-    r"\[((?:\\.|[^\[\]\\\n]|\[link\]){1,1000})\](?:\(\s*([^\s()]{0,500})[^()\n]{0,500}\)|\[[^\[\]\n]{0,100}\])"
-)
-_RULES = [
-    (re.compile(pattern, re.M), new)
-    for pattern, new in [
-        (r"\* \* \*[ \t]*\n" + _ATTRS, "\n"),  # a line break, in kramdown
-        (r"\(\s*\[\\?\[link\\?\]\]\([^)\s]{0,300}\)\s*\)", ""),  # (see figure)
-        (_ATTRS + r"(?=\|)", ""),
-        (_ATTRS, ""),
-        (r"^[ \t]*\[[^\]\n]+\]:[ \t]*\S.*$", ""),  # where a reference link goes
-        (r"^[ \t]*(?:[-*_][ \t]*){3,}$", ""),  # a ruled line
-        (r"^[ \t]*(?:```|~~~).*$", ""),
-        (r"^[ \t]*\|?[ \t]*:?-{3,}:?[ \t]*(?:\|[ \t]*:?-*:?[ \t]*)*$", ""),  # the line below a table's head
-        (r"^[ \t]{0,3}#{1,6}[ \t]+(.*?)[ \t]*#*$", r"\n\1\n"),
-        (r"^([ \t]*)[*+][ \t]+", r"\1- "),
-        (r"^[ \t]{0,3}>[ \t]?", ""),
-        (r"(?<!\\)\*\*(?=\S)((?:[^*\n]|\*[^*\n]{1,100}\*){1,300}?)\*\*", r"\1"),
-        (r"(?:(?<![\\*\w])\*(?=[^\s*])|(?<![\\*])\*(?=[^\s*\d]))([^*\n]{1,300}?)(?<=[^\s\\])\*(?!\*)", r"\1"),
-        (r"(?<![\\\w])__?(?=[^\s_])([^_\n]{1,300}?)(?<=[^\s\\])__?(?!\w)", r"\1"),
-        (r"`([^`\n]+)`", r"\1"),
-    ]
-]
+_SPAN = re.compile(r"\$|\\[(\[]|\\begin\{|<(?:!--|script|style|svg|math|pre|textarea)\b", re.I)
+_CONTAINER = re.compile(r"[>#]|(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
+
+
+def _span_end(
+    scanner: _Scanner,  # of the whole document
+    begin: int,  # of a line
+    end: int,  # of the line
+) -> int | None:  # where something ends that begins on the line and ends on another
+    "Looks for what spans lines."
+    while match := scanner.opening.search(scanner.text, begin, end):
+        begin, piece = scanner.region(match)
+        if begin > end:
+            inline = match.lastgroup in ("code", "dollar") or isinstance(piece, _Tag)
+            return None if piece is None or (inline and _BLANK.search(scanner.text, match.start(), begin)) else begin
+    return None
+
+
+def _span_rule(state, start, end, silent):
+    "A block rule of markdown-it: lines that belong together."
+    begin, line_end = state.bMarks[start] + state.tShift[start], state.eMarks[start]
+    if not _SPAN.search(state.src, begin, line_end) or _CONTAINER.match(state.src, begin):
+        return False
+    found = _span_end(state.env["scanner"], begin, line_end)
+    if found is None:
+        return False
+    stop = start + 1
+    while stop < end and state.bMarks[stop] < found:
+        if not state.isEmpty(stop) and state.sCount[stop] < state.blkIndent:
+            return False
+        stop += 1
+    if state.eMarks[stop - 1] < found:
+        return False
+    if not silent:
+        _paragraph(state, start, stop)
+    return True
+
+
+def _paragraph(state, start, stop):
+    "Makes one paragraph of lines."
+    state.line = stop
+    state.push("paragraph_open", "p", 1).map = [start, stop]
+    token = state.push("inline", "", 0)
+    token.content = state.getLines(start, stop, state.blkIndent, False).strip()
+    token.map, token.children = [start, stop], []
+    state.push("paragraph_close", "p", -1)
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c043
-def _link(match: re.Match) -> str:
+_ADDRESS = re.compile(
+    r"""\[(?!\^)((?:\\.|[^\]\\\n])++)\]:[ \t]*+(<[^<>\n]*+>|(?=\S*[/:#.])\S++)"""
+    r"""[ \t]*+(?:"[^\n]*"|'[^\n]*'|\([^\n]*\))?[ \t]*+$""",
+    re.M,
+)
+_DEEPEST_BLOCK = 40
+
+
+def _address_rule(state, start, end, silent):
+    "A block rule of markdown-it: where a reference link goes."
+    begin = state.bMarks[start] + state.tShift[start]
+    if not state.src.startswith("[", begin) or state.sCount[start] - state.blkIndent > 3:
+        return False
+    match = _ADDRESS.match(state.src, begin)
+    if match is None or match.end() > state.eMarks[start]:
+        return False
+    if not silent:
+        state.env.setdefault("references", {}).setdefault(normalizeReference(match[1]), {"href": match[2], "title": ""})
+        state.line = start + 1
+    return True
+
+
+def _deep_rule(state, start, end, silent):
+    "A block rule of markdown-it: no block is nested more deeply."
+    if silent or state.level < _DEEPEST_BLOCK:
+        return False
+    _paragraph(state, start, end)
+    return True
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #88649f75
+def _rows(text: str) -> str:
+    "A paragraph without the line below a table's head and without bars at the ends of its lines."
+    if "|" not in text:
+        return text
+    lines = text.split("\n")
+    rules = [set(line) <= set("|:- \t") and "-" in line and "|" in line for line in lines]
+    if not any(rules):
+        return text
+    return "\n".join(line.rstrip().removesuffix("|").rstrip() for line, rule in zip(lines, rules) if not rule)
+
+
+def _protect_rule(state):
+    "A core rule of markdown-it: sets aside what is no Markdown."
+    for token in state.tokens:
+        if token.type == "inline":
+            text = _rows(_Scanner(token.content, markdown=True).protect(state.env["kept"]))
+            head, bracket, tail = text.rpartition("]")
+            token.content = head + bracket + re.sub(r"(?<!\\)\[", r"\\[", tail)  # no link begins there
+
+
+@cache
+def _parser() -> MarkdownIt:
+    "markdown-it with the rules of this module."
+    md = MarkdownIt("commonmark", {"maxNesting": _DEEPEST_BLOCK + 10})
+    md.disable(["html_block", "html_inline", "backticks"])
+    everywhere = {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    md.block.ruler.before("code", "deep", _deep_rule)
+    md.block.ruler.after("fence", "span", _span_rule, everywhere)
+    md.block.ruler.at("reference", _address_rule, everywhere)
+    md.core.ruler.before("inline", "protect", _protect_rule)
+    md.validateLink = lambda url: True
+    md.normalizeLink = md.normalizeLinkText = lambda url: url
+    return md
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #047ac808
+def _link(text: str, target: str) -> str:
     "The text of a link; a cross-reference without text is named by what it points to."
-    text, target = match[1], match[2] or ""
-    if target.startswith("#footnote"):
+    if target.startswith("#footnote") and re.fullmatch(r"\W*\w{0,3}\W*", text):
         return ""
-    if _unescape(text).strip("[]").lower() != "link":
+    bare = text.strip().lower()
+    if bare != "[link]" and not (bare == "link" and target.startswith("#")):
         return text
     return "the figure" if re.search(r"(?i)fig|CNX_", target) else "the table"
+
+
+def _inline(tokens: list) -> str:
+    "The text of a paragraph's tokens."
+    out, links = [], []
+    for token in tokens:
+        if token.type == "link_open":
+            links.append((len(out), token.attrGet("href") or ""))
+        elif token.type == "link_close":
+            at, target = links.pop()
+            out[at:] = [_link("".join(out[at:]), target)]
+        elif token.type == "image":
+            out.append(_caption(token.attrGet("title"), _inline(token.children or [])))
+        elif token.type in ("softbreak", "hardbreak"):
+            out.append("\n")
+        else:
+            out.append(token.content)
+    return "".join(out)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #70e28988
+def _gap(token, lines: list[str], before: str, kept: _Kept, done: int) -> str:
+    "What stands between a block and the text before it."
+    start = token.map[0]
+    if not before:
+        return ""
+    last = _HELD.findall(before[-24:])[-1:] if before.endswith(_MARK) else []
+    after_formula = last and isinstance(kept[int(last[0])], _Formula)
+    if after_formula and start == done + 1 and re.match(r" \S", lines[start]):
+        return " "
+    return "\n\n" if start > done else "\n"
+
+
+def _blocks(tokens: list, lines: list[str], kept: _Kept) -> str:
+    "The text of a document's tokens, with marks in it."
+    out, ordered, heading, done, item, before = [], [], False, 0, -1, ""
+    for token in tokens:
+        if token.type == "heading_open":
+            heading = True
+        elif token.type in ("bullet_list_open", "ordered_list_open"):
+            ordered.append(token.type[0] == "o")
+        elif token.type in ("bullet_list_close", "ordered_list_close"):
+            ordered.pop()
+        elif token.type == "list_item_open":
+            gap = "" if item == token.map[0] else _gap(token, lines, "-" if before else "", kept, done)
+            out += gap, f"{token.info}{token.markup} " if ordered[-1] else "- "
+            item = done = token.map[0]
+            before = "-"
+        elif token.type in ("inline", "fence", "code_block"):
+            gap = "" if item == token.map[0] else _gap(token, lines, before, kept, done)
+            before = _leaf(token, kept)
+            out += "\n\n" if heading else gap, before, "\n\n" if heading else ""
+            heading, done, item = False, token.map[1], -1
+    return "".join(out)
+
+
+def _leaf(token, kept: _Kept) -> str:
+    "The text of a block without blocks in it."
+    return _inline(token.children) if token.type == "inline" else kept.hold(token.content.rstrip("\n"))
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #6ef83d3f
+_FRONT = re.compile(r"---\n(?=[ \t]*(?:#|[\w-]+[ \t]*:))(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
+
+
+def _front_matter(text: str) -> tuple[str, str]:
+    "The title in the front matter, and the text below it."
+    front = _FRONT.match(text)
+    if front is None:
+        return "", text
+    titles = (line.partition(":")[2].strip() for line in front[1].split("\n") if line.startswith("title:"))
+    title = next((t[1:-1] if t[:1] in "\"'" and t[-1:] == t[:1] else t for t in titles if t), "")
+    return title, text[front.end() :]
+
+
+def _read_markdown(text: str, kept: _Kept) -> tuple[str, Counter]:
+    "The text of Markdown with marks in it, and words that were taken away."
+    title, text = _front_matter(text)
+    env = {"kept": kept, "scanner": _Scanner(text, markdown=True)}
+    flat = _blocks(_parser().parse(text, env), text.split("\n"), kept)
+    reader = _Reader(kept, markdown=True)
+    flat = re.sub(r"^(\| .* )\|[ \t]*+$", r"\1", reader.text(flat), flags=re.M)
+    return (f"{title}\n\n" if title else "") + flat, reader.removed
 
 
 def markdown_text(
     text: str,  # Markdown, perhaps with HTML and MathML in it
 ) -> str:  # what a reader reads
     "The readable text of Markdown; a title in its front matter becomes the first line."
-    title = ""
-    if front := re.match(r"---\n(.{0,5000}?)\n---\n", text, re.S):
-        found = re.search(r"""^title:[ \t]*["']?(.*?)["']?[ \t]*$""", front[1], re.M)
-        title, text = (f"{found[1]}\n\n" if found else ""), text[front.end() :]
-    text = re.sub(r"</math>\n\n[ ](?=\S)", "</math> ", text)  # converters break the line after a formula
-    text = _IMAGE.sub(lambda m: _caption(m[2], m[1]), text)
-    for pattern, new in _RULES[:2]:
-        text = pattern.sub(new, text)
-    text = _LINK.sub(_link, text)
-    for pattern, new in _RULES[2:]:
-        text = pattern.sub(new, text)
-    return title + html_text(_unescape(text), flow=False)
+    kept = _Kept()
+    return kept.restore(_read_markdown(_STRAY_MARK.sub("", text), kept)[0])
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c047
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #fabbbe8f
 KINDS = ("md", "txt", "html", "pdf", "jsonl")
 _ODD = dict.fromkeys(
     [*range(9), 11, 12, *range(14, 32), 127, *range(0x80, 0xA0), 0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF]
 )
 _ODD |= {0xA0: " ", 0x2007: " ", 0x2009: " ", 0x200A: " ", 0x202F: " ", 0x2212: "-", 0x2028: "\n", 0x2029: "\n"}
+_CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def clean_text(
+class Cleaned(NamedTuple):
+    "A document's readable text."
+
+    text: str  # paragraphs are separated by one blank line
+    removed: Counter  # words that a reader of the page could see and that were left out, by what they stood in
+
+    def note(self) -> str:
+        "One line that says what was left out, when it is more than layout; else empty."
+        lost, words = self.removed.total(), _count(self.text)
+        if lost < 20 or lost < 0.05 * (lost + words):
+            return ""
+        parts = ", ".join(f"{n:,} in {what}" for what, n in self.removed.most_common() if n)
+        return f"{lost:,} of its {lost + words:,} words were left out: {parts}; move them elsewhere if they matter"
+
+
+def clean_document(
     text: str,  # a document's text
     kind: str = "txt",  # one of `KINDS`: md, txt, html, pdf, jsonl
-) -> str:  # readable plain text; paragraphs are separated by one blank line
+) -> Cleaned:  # its readable plain text, and what was left out
     "Takes markup, attributes, control characters and stray white space away; raises ValueError for another kind."
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    kept, removed = _Kept(), Counter()
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if kind == "md":
-        text = markdown_text(text)
-    elif kind == "html":
-        text = html_text(text)
+    if kind in ("md", "html"):
+        text = _STRAY_MARK.sub("", _CONTROL.sub("", text))
+        text, removed = (_read_markdown if kind == "md" else _read_html)(text, kept)
     elif kind == "pdf":  # words cut at the end of a line, then lines cut within a paragraph
         text = re.sub(r"(?<=[^\W\d_])-\n(?=[^\W\d_A-Z])", "", text)
         text = re.sub(r"(?<=[^\n.:;!?])\n(?=[a-z(])", " ", text)
     text = unicodedata.normalize("NFC", text.translate(_ODD))
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r" (?=[,;](?:\s|$))| (?=\.(?:\s|$))", "", text)  # before a mark
-    text = re.sub(r" ?\| ?(?=\n|$)", "", re.sub(r" ?\n ?", "\n", text))
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+    return Cleaned(kept.restore(text) if kept else text, removed)
+
+
+def clean_text(
+    text: str,  # a document's text
+    kind: str = "txt",  # one of `KINDS`: md, txt, html, pdf, jsonl
+) -> str:  # readable plain text; paragraphs are separated by one blank line
+    "The text of `clean_document`; raises ValueError for another kind."
+    return clean_document(text, kind).text
