@@ -267,8 +267,8 @@ class ForkServer:
         module: str,  # that imports the standard library alone, and this room's `plain` and `isolation`
         function: str,  # in it: fd -> nothing
     ):
-        self.module, self.function, self.wrapper, self.told = module, function, "", {}
-        self._lock, self._pid, self._control, self._ways = threading.Lock(), 0, None, list(_WRAPPERS)
+        self.module, self.function, self.wrapper, self.told, self.pid = module, function, "", {}, 0
+        self._lock, self._owner, self._control, self._ways = threading.Lock(), 0, None, list(_WRAPPERS)
         self.close = lambda: None
 
     def held(self) -> str:
@@ -309,7 +309,7 @@ def open_server(
             except (EOFError, OSError):
                 server.close()
             else:
-                server._control, server._pid, server.wrapper = ours, os.getpid(), wrapper
+                server._control, server._owner, server.wrapper, server.pid = ours, os.getpid(), wrapper, process.pid
                 return
         if len(server._ways) == 1:
             break
@@ -320,7 +320,7 @@ def open_server(
 def _new_job(server: ForkServer) -> socket.socket:
     "A socket to a new process; a server that is gone is started again, once."
     for attempt in range(2):
-        if attempt or not getattr(server.close, "alive", False) or server._pid != os.getpid():
+        if attempt or not getattr(server.close, "alive", False) or server._owner != os.getpid():
             open_server(server)
         ours, theirs = socket.socketpair()
         try:
