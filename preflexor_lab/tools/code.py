@@ -193,8 +193,8 @@ def read_suite(
     sources = [t.get("source") or t["call"] for t in read]
     trees = [ast.parse(source).body for source in sources]
     if any(isinstance(n, ast.FunctionDef) and n.name == "check" for body in trees for n in body):
-        calls = [n for body in trees for n in body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
-        if not any(getattr(n.value.func, "id", "") == "check" for n in calls):
+        calls = [n.value for body in trees for n in body if isinstance(n, ast.Expr)]
+        if not any(isinstance(c, ast.Call) and getattr(c.func, "id", "") == "check" for c in calls):
             if not entry_point:
                 raise ValueError("tests of the form check(candidate) need the name of the function as `entry_point`")
             read[-1] = dict(source=f"{sources[-1]}\ncheck({entry_point})", shown=f"check({entry_point})")

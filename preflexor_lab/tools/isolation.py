@@ -8,6 +8,7 @@ __all__ = ['allowed_calls', 'filter_program', 'die_with_parent', 'put_on_filter'
 # %% ../../nbs/06_tools/05b_isolation.ipynb #c002
 import ctypes
 import errno
+import gc
 import importlib
 import importlib.util
 import os
@@ -25,6 +26,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
+from functools import cache
 
 from .plain import receive_message, send_message
 
@@ -86,12 +88,24 @@ def filter_program(
 _PARENT_DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 1, 38, 22, 2
 
 
+@cache  # built once, before the forks
+def _kernel() -> tuple:
+    "The function `prctl`, or None; the address of the filter, or 0; what has to stay in memory for it."
+    if sys.platform != "linux":
+        return None, 0, ()
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = [ctypes.c_int] + 4 * [ctypes.c_ulong]
+    program = filter_program(platform.machine())
+    code = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    head = ctypes.create_string_buffer(head, len(head))
+    return prctl, ctypes.addressof(head) if program else 0, (code, head)
+
+
 def _prctl(*args) -> bool:
     "One request to the kernel about this process; False when it is refused, or there is no such kernel."
-    if sys.platform != "linux":
-        return False
-    words = [ctypes.c_ulong(a) for a in (*args[1:], 0, 0, 0, 0)[:4]]
-    return ctypes.CDLL(None, use_errno=True).prctl(ctypes.c_int(args[0]), *words) == 0
+    prctl = _kernel()[0]
+    return prctl is not None and prctl(*(*args, 0, 0, 0, 0)[:5]) == 0
 
 
 def die_with_parent(
@@ -104,16 +118,20 @@ def die_with_parent(
 
 def put_on_filter() -> bool:  # False: this system has no such filter
     "Allow this process nothing but computing, for ever."
-    program = filter_program(platform.machine()) if sys.platform == "linux" else b""
-    if not program:
-        return False
-    code = ctypes.create_string_buffer(program, len(program))
-    head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    head = ctypes.create_string_buffer(head, len(head))
-    return _prctl(_NO_NEW_PRIVILEGES, 1) and _prctl(_SECCOMP, _FILTER, ctypes.addressof(head))
+    address = _kernel()[1]
+    return bool(address) and _prctl(_NO_NEW_PRIVILEGES, 1) and _prctl(_SECCOMP, _FILTER, address)
 
 # %% ../../nbs/06_tools/05b_isolation.ipynb #c016
 _NOBODY = 65534
+
+
+@cache  # read once, before the forks
+def _address_space() -> int:
+    "Bytes of address space of the interpreter; Linux only."
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[0]) * resource.getpagesize()
 
 
 def limit_resources(
@@ -122,11 +140,9 @@ def limit_resources(
 ):
     "Lower the limits of this process for good."
     limits = dict(CPU=seconds, FSIZE=0, CORE=0, NOFILE=64)
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as f:
-            used = int(f.read().split()[0]) * resource.getpagesize()
-        limits["AS"] = used + int(memory_mb * 2**20)
-    if not filter_program(platform.machine()):
+    if _address_space():
+        limits["AS"] = _address_space() + int(memory_mb * 2**20)
+    if not _kernel()[1]:
         limits["NPROC"] = 0  # threads, too: with a filter they are allowed
     for name, value in limits.items():
         which = getattr(resource, f"RLIMIT_{name}")
@@ -160,10 +176,13 @@ _MODULES = frozenset(
 )
 
 
+def hide_modules() -> list:  # to be kept: freeing them takes time
+    "Take the modules that reach out of the process from the table of modules; who has imported one keeps it."
+    return [sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in _MODULES]
+
+
 def refuse_in_words():
-    "Hide the modules that reach out of the process, and refuse what Python announces; for good."
-    for name in [name for name in sys.modules if name.partition(".")[0] in _MODULES]:
-        del sys.modules[name]
+    "Refuse what Python announces; for good."
 
     def hook(event, args, refused=PermissionError):
         if event == "import":
@@ -204,8 +223,11 @@ def serve_forks(
     for which in (resource.RLIMIT_CPU, resource.RLIMIT_AS):  # those of a worker that started it
         hard = resource.getrlimit(which)[1]
         resource.setrlimit(which, (hard, hard))
+    _kernel(), _address_space()
+    hidden = hide_modules()  # noqa: F841
+    gc.freeze()  # a collection in a forked process would copy every page
     control, parent = socket.socket(fileno=fd), os.getppid()
-    send_message(fd, dict(ready=True, uid=os.getuid(), filter=bool(filter_program(platform.machine()))))
+    send_message(fd, dict(ready=True, uid=os.getuid(), filter=bool(_kernel()[1])))
     while True:
         if not select.select([control], [], [], 2.0)[0]:
             if os.getppid() != parent:

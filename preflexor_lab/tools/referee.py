@@ -13,6 +13,7 @@ import itertools
 import math
 import operator
 import os
+import random
 import re
 import signal
 import socket
@@ -26,7 +27,7 @@ from fractions import Fraction
 from typing import Any
 
 from .isolation import MODULES, die_with_parent, isolate
-from .plain import NotPlain, decode, encode, receive_message, send_message, update
+from .plain import NotPlain, decode, encode, receive_message, refuse, send_message, update
 
 # %% ../../nbs/06_tools/05c_referee.ipynb #c005
 class Unjudged(BaseException):
@@ -128,7 +129,7 @@ def read_error(
     "An exception of a builtin class, with `told` (text, line of the program)."
     found = [getattr(builtins, str(name), None) for name in data["kinds"]]
     found = [k for k in found if isinstance(k, type) and issubclass(k, BaseException)]
-    error = Exception()
+    error: Any = Exception()
     for kind in [*found, Exception]:
         try:
             error = kind(*decode(data["args"] or ["list", []]))
@@ -139,14 +140,14 @@ def read_error(
     return error
 
 # %% ../../nbs/06_tools/05c_referee.ipynb #c014
-class Peer:
-    "One end of a connection between the tests and the program."
+class Lender:
+    "What one end of a connection writes, reads and has lent."
 
     def __init__(
         self,
         fd: int,  # to the other end
         until: float | None = None,  # of `time.monotonic()`, for every answer
-        answer: Callable | None = None,  # (peer, request) -> value; None: nothing may be asked
+        answer: Callable = refuse,  # (peer, request) -> reply: what this end may be asked
         remote: type = Remote,  # what stands for the other side's things
         drain: bool = False,  # write what iterators give, instead of lending them
     ):
@@ -184,55 +185,53 @@ class Peer:
 
 
 # what a test may pass: read to its end, it goes over as an iterator of what it gave
-_ITERATORS = (types.GeneratorType, map, filter, zip, enumerate, reversed, itertools.chain, *map(type, (
+_ITERATORS: tuple = (types.GeneratorType, map, filter, zip, enumerate, reversed, itertools.chain, *(type(x) for x in (
     iter([]), iter(()), iter({}), iter({}.items()), iter({}.values()), iter(set()), iter(""), iter(range(0)),
 )))  # fmt: skip
 
 # %% ../../nbs/06_tools/05c_referee.ipynb #c017
-def _ask(self: Peer, request: dict) -> Any:
-    "What the other side answers; raises what its code raised, or Ended."
-    try:
-        send_message(self.fd, request)
-        while "do" in (reply := dict(receive_message(self.fd, self.until))):
-            self.serve(reply)
-        if "error" in reply:
-            error = read_error(reply["error"])
-        elif "changed" in request:
-            return self.read(reply["value"]), [self.read(x) for x in reply["changed"]]
-        else:
-            return self.read(reply["value"])
-    except (EOFError, OSError) as e:
-        self.ended = Ended(str(e) if isinstance(e, TimeoutError) else "")
-        raise self.ended from None
-    except (NotPlain, AttributeError, LookupError, TypeError, ValueError) as e:
-        raise self.unjudged(f"the answer's value cannot be read: {e}") from None
-    raise error
+class Peer(Lender):
+    "One end of a connection between the tests and the program."
 
+    def ask(self, request: dict) -> Any:
+        "What the other side answers; raises what its code raised, or Ended."
+        try:
+            send_message(self.fd, request)
+            while "do" in (reply := dict(receive_message(self.fd, self.until))):
+                self.serve(reply)
+            if "error" in reply:
+                error = read_error(reply["error"])
+            elif "changed" in request:
+                return self.read(reply["value"]), [self.read(x) for x in reply["changed"]]
+            else:
+                return self.read(reply["value"])
+        except (EOFError, OSError) as e:
+            self.ended = Ended(str(e) if isinstance(e, TimeoutError) else "")
+            raise self.ended from None
+        except (NotPlain, AttributeError, LookupError, TypeError, ValueError) as e:
+            raise self.unjudged(f"the answer's value cannot be read: {e}") from None
+        raise error
 
-def _call(self: Peer, thing: Remote, args: Sequence, kwargs: Mapping, statement: bool = False) -> Any:
-    "Call a thing of the other side; what it does to its arguments shows when it gives nothing, or nobody looks."
-    names = dict(zip(kwargs, self.write(kwargs.values())))
-    request = dict(do="call", of=thing._number, args=self.write(args), names=names, changed=True)
-    value, changed = self.ask(request)
-    if statement or value is None:
-        for old, new in zip([*args, *kwargs.values()], changed):
-            if type(old) is type(new):
-                update(old, new)
-    return value
+    def call(self, thing: Remote, args: Sequence, kwargs: Mapping, statement: bool = False) -> Any:
+        "Call a thing of the other side; what it does to its arguments shows when it gives nothing, or nobody looks."
+        names = dict(zip(kwargs, self.write(kwargs.values())))
+        request = dict(do="call", of=thing._number, args=self.write(args), names=names, changed=True)
+        value, changed = self.ask(request)
+        if statement or value is None:
+            for old, new in zip([*args, *kwargs.values()], changed):
+                if type(old) is type(new):
+                    update(old, new)
+        return value
 
-
-def _serve(self: Peer, request: dict):
-    "Answer one question."
-    try:
-        reply = self.answer(self, request)
-        send_message(self.fd, reply)
-    except (EOFError, Ended):
-        raise
-    except BaseException as e:
-        send_message(self.fd, dict(error=write_error(e)))
-
-
-Peer.ask, Peer.call, Peer.serve = _ask, _call, _serve
+    def serve(self, request: dict):
+        "Answer one question."
+        try:
+            reply = self.answer(self, request)
+            send_message(self.fd, reply)
+        except (EOFError, Ended):
+            raise
+        except BaseException as e:
+            send_message(self.fd, dict(error=write_error(e)))
 
 # %% ../../nbs/06_tools/05c_referee.ipynb #c020
 class Borrowed(Remote):
@@ -260,7 +259,8 @@ def answer_program(space: dict) -> Callable:
         if request["do"] == "get":
             return dict(value=peer.write_one(getattr(thing, request["name"])))
         if request["do"] == "set":
-            return dict(value=setattr(thing, request["name"], *args))
+            setattr(thing, request["name"], *args)
+            return dict(value=None)
         if request["do"] == "operate":
             return dict(value=peer.write_one(OPERATORS[request["name"]](thing, *args)))
         names = {k: peer.read(v) for k, v in request["names"].items()}
@@ -395,7 +395,7 @@ def clean_space(
 
 
 _PYTEST = types.ModuleType("pytest")
-_PYTEST.raises, _PYTEST.approx = _Raises, _Approx
+vars(_PYTEST).update(raises=_Raises, approx=_Approx)
 
 # %% ../../nbs/06_tools/05c_referee.ipynb #c036
 def answer_tests(peer: Peer, request: dict) -> dict:
@@ -411,7 +411,8 @@ def answer_tests(peer: Peer, request: dict) -> dict:
     name = request["name"]
     if own and request["do"] in ("get", "set") and not name.startswith("_"):
         if request["do"] == "set":
-            return dict(value=setattr(thing, name, *args))
+            setattr(thing, name, *args)
+            return dict(value=None)
         return dict(value=peer.write_one(getattr(thing, name)))
     if own and request["do"] == "operate" and hasattr(type(thing), f"__{name}__"):
         return dict(value=peer.write_one(OPERATORS[name](thing, *args)))
@@ -478,6 +479,7 @@ def judge(
         finally:
             os._exit(0)
     theirs.close()
+    random.seed()  # the program has the numbers that the fork has copied
     order = receive_message(fd)
     seconds = order["seconds"]
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
