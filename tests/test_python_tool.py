@@ -1,6 +1,7 @@
 "The Python tool: reward hacks that must not pass, honest programs that must, and what is left behind: nothing."
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -10,13 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from preflexor_lab.tools import code, isolation
+from preflexor_lab.tools import code, isolation, plain
 from preflexor_lab.tools.code import PROGRAMS, PythonCode
 from preflexor_lab.tools.sandbox import Limited, Limits, validate_certificate
 
 sys.path.insert(0, str(Path(__file__).parent / "hacks"))
-from python_hacks import HACKS, TASKS  # noqa: E402
-from python_honest import HONEST  # noqa: E402
+from programs import HACKS, HONEST, TASKS  # noqa: E402
 
 TOOL = PythonCode(seconds=3, memory_mb=128)
 SHORT = PythonCode(seconds=0.5, memory_mb=128)
@@ -233,3 +233,28 @@ def test_a_program_sees_its_arguments_and_nothing_else():
     tests = ["assert f(2) != 90217 and f(3) == 6", ("f(4)", 8), "assert told() is False", "assert f(90217) == 180434"]
     cert = some(program, [*tests, "assert told() is True"])
     assert cert.passed, cert.reason
+
+
+def hostile(rng, depth=0):
+    "Random JSON, most of it with known tags and contents that do not fit them."
+    tags = [*plain._READERS, "mine", "x", ""]
+    atoms = [None, True, -1, 2**70, 1.5, float("nan"), "", "0x1", "zz", "eval", "2020-01-02", {}, {"do": 1}, []]
+    if depth > 4 or rng.random() < 0.3:
+        return rng.choice(atoms)
+    if rng.random() < 0.7:
+        return [rng.choice(tags), hostile(rng, depth + 1)]
+    return [hostile(rng, depth + 1) for _ in range(rng.randrange(4))]
+
+
+def test_random_bytes_are_a_plain_value_or_refused():
+    rng, read = random.Random(0), 0
+    for _ in range(5_000):
+        data = hostile(rng)
+        try:
+            value = plain.decode(data)
+        except plain.NotPlain:
+            continue
+        read += 1
+        if "iterator" not in repr(data) and "nan" not in repr(value).lower():
+            assert plain.decode(plain.encode(value)) == value, data
+    assert read > 100

@@ -280,7 +280,7 @@ def _wrapped(wrapper: str) -> list[str] | None:
     place = shutil.which(command[0])
     return [place, *command[1:]] if place else None
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c031
+# %% ../../nbs/06_tools/05b_isolation.ipynb #c032
 class ForkServer:
     "Processes for one kind of job; thread-safe, and opened anew in a fork of this process."
 
@@ -310,7 +310,7 @@ def _end_server(process: subprocess.Popen, control: socket.socket, pid: int):
             pass  # it has ended by itself
         process.wait()
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c034
+# %% ../../nbs/06_tools/05b_isolation.ipynb #c035
 def open_server(
     server: ForkServer,  # whose process has ended, or was never started
 ):
@@ -338,7 +338,7 @@ def open_server(
         server._ways.pop(0)
     raise RuntimeError(f"a process for programs does not start: {sys.executable}")
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c037
+# %% ../../nbs/06_tools/05b_isolation.ipynb #c038
 def _new_job(server: ForkServer) -> socket.socket:
     "A socket to a new process; a server that is gone is started again, once."
     for attempt in range(2):
@@ -372,7 +372,7 @@ def open_job(
             if not server.told["filter"]:
                 server.close()
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c040
+# %% ../../nbs/06_tools/05b_isolation.ipynb #c041
 def isolate(
     seconds: int,  # of processor time
     memory_mb: float,  # MB beyond the interpreter
