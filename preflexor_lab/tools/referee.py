@@ -124,10 +124,12 @@ def write_error(
 
 def read_error(
     data: dict,  # as `write_error` gives it
+    end: bool = False,  # it may end an iteration: of a call it would end the `map` or `all` of a test
 ) -> BaseException:
     "An exception of a builtin class, with `told` (text, line of the program)."
     found = [getattr(builtins, str(name), None) for name in data["kinds"]]
     found = [k for k in found if isinstance(k, type) and issubclass(k, BaseException)]
+    found = [k for k in found if end or k is not StopIteration]
     error: Any = Exception()
     for kind in [*found, Exception]:
         try:
@@ -199,7 +201,7 @@ class Peer(Lender):
             while "do" in (reply := dict(receive_message(self.fd, self.until))):
                 self.serve(reply)
             if "error" in reply:
-                error = read_error(reply["error"])
+                error = read_error(reply["error"], (request.get("do"), request.get("name")) == ("operate", "next"))
             elif "changed" in request:
                 return self.read(reply["value"]), [self.read(x) for x in reply["changed"]]
             else:
