@@ -170,12 +170,6 @@ class _ValueHeadCallback(TrainerCallback):
         if self.trainer.value_head is not None:
             self.trainer.value_head.zero_grad()  # the Trainer zeroes the model's alone
 
-    def on_save(self, args, state, control, **kwargs):
-        if self.trainer.value_head is None or not state.is_world_process_zero:
-            return
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.value_head.state_dict().items()}
-        save_file(weights, Path(args.output_dir) / f"checkpoint-{state.global_step}" / "value_head.safetensors")
-
 # %% ../../nbs/10_methods/05_rlsf.ipynb #c037
 class RLSFTrainer(PolicyTrainer):
     """PPO or REINFORCE on certificates (RLSF, 2405.16661).
@@ -235,10 +229,19 @@ def create_optimizer(self: RLSFTrainer, *args, **kwargs):
 
 
 @patch
-def _load_from_checkpoint(self: RLSFTrainer, resume_from_checkpoint, model=None):
-    super(RLSFTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model)
+def save_extras(self: RLSFTrainer, folder: Path) -> None:
+    "The counts, and the value head."
+    super(RLSFTrainer, self).save_extras(folder)
     if self.value_head is not None:
-        self.value_head.load_state_dict(load_file(Path(resume_from_checkpoint) / "value_head.safetensors"))
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.value_head.state_dict().items()}
+        save_file(weights, folder / "value_head.safetensors")
+
+
+@patch
+def load_extras(self: RLSFTrainer, folder: Path) -> None:
+    super(RLSFTrainer, self).load_extras(folder)
+    if self.value_head is not None:
+        self.value_head.load_state_dict(load_file(folder / "value_head.safetensors"))
 
 # %% ../../nbs/10_methods/05_rlsf.ipynb #c047
 @patch

@@ -54,7 +54,7 @@ class SPINLoss:
 
 # %% ../../nbs/10_methods/02_spin.ipynb #c013
 class _AverageCallback(TrainerCallback):
-    "Moves the average after each step, and saves it beside each checkpoint."
+    "Moves the average after each step."
 
     def __init__(self, trainer):
         self.trainer = trainer
@@ -64,12 +64,6 @@ class _AverageCallback(TrainerCallback):
         player = self.trainer.accelerator.unwrap_model(self.trainer.model)
         for average, p in zip(self.trainer.ema.parameters(), player.parameters(), strict=True):
             average.lerp_(p.to(average), 1 - self.trainer.decay)
-
-    def on_save(self, args, state, control, **kwargs):
-        if not state.is_world_process_zero:
-            return
-        tensors = {n: p.detach().cpu().contiguous() for n, p in self.trainer.ema.named_parameters()}
-        save_file(tensors, Path(args.output_dir) / f"checkpoint-{state.global_step}" / "ema.safetensors")
 
 # %% ../../nbs/10_methods/02_spin.ipynb #c016
 class EMATrainer(PreferenceTrainer):
@@ -95,9 +89,13 @@ class EMATrainer(PreferenceTrainer):
             logps, *_ = self.pair_logps(self.ema, batch)
         return replace(stats, ref_chosen=logps[0].sum(-1), ref_rejected=logps[1].sum(-1))
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.ema.load_state_dict(load_file(Path(resume_from_checkpoint) / "ema.safetensors"), strict=False)
+    def save_extras(self, folder: Path) -> None:
+        "The average, in every checkpoint."
+        tensors = {n: p.detach().cpu().contiguous() for n, p in self.ema.named_parameters()}
+        save_file(tensors, folder / "ema.safetensors")
+
+    def load_extras(self, folder: Path) -> None:
+        self.ema.load_state_dict(load_file(folder / "ema.safetensors"), strict=False)
 
 # %% ../../nbs/10_methods/02_spin.ipynb #c023
 def _outcome(completion: Completion, target: str) -> str:
@@ -211,6 +209,7 @@ class SPINTrainer:
         self.callbacks, self.log_line, self.step = callbacks, log_line, step
         self.early, self.policy = early, policy
         self.reports, self.trained = [], []  # of each iteration; all pairs that were trained on
+        self.lines = []  # of the log
         self.data = self._that_fit(train_dataset)
         self.held_out = None if eval_dataset is None else self._that_fit(eval_dataset)
 
@@ -270,7 +269,14 @@ def _fit_pairs(self: SPINTrainer, pairs: list, t: int):
         callbacks=self.callbacks,
         **more,
     )
-    fit(trainer, lambda line: self.log_line(dict(line, iteration=t)), self.step, self.early)
+    fit(trainer, lambda line: self._log(dict(line, iteration=t)), self.step, self.early)
+
+
+@patch
+def _log(self: SPINTrainer, line: dict):
+    "A line of the log, kept with its iteration."
+    self.lines.append(line)
+    self.log_line(line)
 
 
 @patch
@@ -309,12 +315,15 @@ def train(self: SPINTrainer):  # the model, in evaluation mode
             load_weights(self.model, self.folder(t) / "model")
             self.trained += state["pairs"] + (previous if self.args.mix_previous else [])
             self.reports.append(state["report"])
+            for line in state["log"]:
+                self._log(line)
             previous = state["pairs"]
             continue
         pairs = self.iterate(t, previous)
         if pairs is None:
             break
         save_model(self.model, None, self.folder(t) / "model")
-        write_atomic(done, json.dumps({"pairs": list(pairs), "report": pairs.report}))
+        log_of = [line for line in self.lines if line["iteration"] == t]
+        write_atomic(done, json.dumps({"pairs": list(pairs), "report": pairs.report, "log": log_of}))
         previous = list(pairs)
     return self.model.eval()

@@ -250,7 +250,11 @@ class _StepCallback(TrainerCallback):
 def _metrics_of(line: dict) -> dict:
     "A line of the log without the Trainer's own timings."
     timings = ("_runtime", "_per_second")
-    return {k: v for k, v in line.items() if not (k.startswith("train_") or k == "total_flos" or k.endswith(timings))}
+    return {
+        k: v
+        for k, v in sorted(line.items())
+        if not (k.startswith("train_") or k == "total_flos" or k.endswith(timings))
+    }
 
 # %% ../../nbs/08_training/05_callbacks.ipynb #c053
 def _newest_checkpoint(folder: Path) -> str | None:

@@ -7,10 +7,12 @@ __all__ = ['PolicyConfig', 'Rollout', 'PolicyTrainer']
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c002
 import copy
+import json
 import logging
 import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -541,6 +543,17 @@ def prepare(self: PolicyTrainer, groups: list[list[Rollout]]) -> dict:
     }
     batch["ref"] = self.ask_reference(groups)
     return batch
+
+# %% ../../nbs/08_training/06_policy_gradient.ipynb #4a911e29
+@patch
+def save_extras(self: PolicyTrainer, folder: Path) -> None:
+    "The counts."
+    (folder / "spent.json").write_text(json.dumps(self.spent))
+
+
+@patch
+def load_extras(self: PolicyTrainer, folder: Path) -> None:
+    self.spent = json.loads((folder / "spent.json").read_text())
 
 # %% ../../nbs/08_training/06_policy_gradient.ipynb #c086
 @patch

@@ -8,6 +8,7 @@ __all__ = ['SFTConfig', 'CompletionTrainer', 'SFTTrainer']
 # %% ../../nbs/08_training/01_sft.ipynb #c002
 import logging
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 
 import torch
 from fastcore.basics import patch
@@ -440,6 +441,29 @@ class CompletionTrainer(SummedMetrics, Trainer):
         rows = marker_row_weights(model)
         if rows and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             self.add_callback(MarkerRateCallback(rows, marker_rate_of(model, getattr(args, "marker_rate", None))))
+
+# %% ../../nbs/08_training/01_sft.ipynb #c883538b
+@patch
+def save_extras(self: CompletionTrainer, folder: Path) -> None:
+    "Write what a method keeps beside the weights into a checkpoint."
+
+
+@patch
+def load_extras(self: CompletionTrainer, folder: Path) -> None:
+    "Read what `save_extras` wrote."
+
+
+@patch
+def _save_rng_state(self: CompletionTrainer, output_dir):
+    if self.args.should_save:
+        self.save_extras(Path(output_dir))
+    super(CompletionTrainer, self)._save_rng_state(output_dir)
+
+
+@patch
+def _load_from_checkpoint(self: CompletionTrainer, resume_from_checkpoint, model=None):
+    super(CompletionTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model)
+    self.load_extras(Path(resume_from_checkpoint))
 
 # %% ../../nbs/08_training/01_sft.ipynb #c053
 @patch
