@@ -71,13 +71,11 @@ _UNKNOWN = {"Cc", "Cn", "Co", "Cs"}
 
 def plain_characters(
     text: str,  # as a font wrote it
-    dingbats: bool = False,  # private characters are of a font of bullets
 ) -> str:  # the same text as a reader would type it
     "Letters, hyphens, spaces and known private characters made plain; unknown characters become U+FFFD."
     if text.isascii() and text.isprintable():
         return text
-    private = dict.fromkeys(range(0xF020, 0xF100), "•") if dingbats else _PRIVATE
-    text = _ACCENTED.sub(_accented, text.translate(_PLAIN).translate(private))
+    text = _ACCENTED.sub(_accented, text.translate(_PLAIN).translate(_PRIVATE))
     odd = {c for c in set(text) if unicodedata.category(c) in _UNKNOWN and c not in "\n\t"}
     return unicodedata.normalize("NFC", text.translate({ord(c): MARK for c in odd}))
 
