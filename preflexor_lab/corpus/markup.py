@@ -23,9 +23,9 @@ _ACCENTS = dict(
 )
 _NO_PROSE = {  # command -> how many of its {arguments} are not read
     **dict.fromkeys(
-        "label cite citep citet citeauthor citeyear nocite bibliography bibliographystyle includegraphics input include "
-        "usepackage documentclass pagestyle thispagestyle vspace hspace vskip hypersetup color pagenumbering index "
-        "addbibresource graphicspath RequirePackage textcolor href fontsize selectlanguage numberwithin".split(),
+        "label cite citep citet citeauthor citeyear nocite bibliography bibliographystyle includegraphics input "
+        "include usepackage documentclass pagestyle thispagestyle vspace hspace vskip hypersetup color pagenumbering "
+        "index addbibresource graphicspath RequirePackage textcolor href fontsize selectlanguage numberwithin".split(),
         1,
     ),
     **dict.fromkeys("setlength setcounter addtocounter definecolor newcommand renewcommand providecommand".split(), 2),

@@ -179,9 +179,9 @@ def join_words(text: str) -> str:
 
 # %% ../../nbs/03_corpus/00_pdf.ipynb #9d03450b
 _COMMON = set(
-    "the of and to in is for that with on as by are a an or be this from at it not und der die das ist nicht von mit ein "
-    "zu den le la les de des et est un une du que pour dans el los las en por con una y il di che per non do da os para "
-    "com het een van op att och som det på er til ikke af ja on ei w z na do nie się v je se že".split()
+    "the of and to in is for that with on as by are a an or be this from at it not und der die das ist nicht von mit "
+    "ein zu den le la les de des et est un une du que pour dans el los las en por con una y il di che per non do da os "
+    "para com het een van op att och som det på er til ikke af ja on ei w z na do nie się v je se že".split()
 )
 
 
