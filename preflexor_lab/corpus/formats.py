@@ -20,6 +20,7 @@ from preflexor_lab.corpus.decoding import BadFile
 # %% ../../nbs/03_corpus/00_formats.ipynb #7857502e
 _FIELDS = ("text", "content", "body", "abstract")
 _CHATS = ("messages", "conversations", "conversation")
+_LISTS = "data documents rows items records examples results articles train".split()  # of rows, in an object
 
 
 def _strings(value) -> Iterator[str]:
@@ -105,8 +106,8 @@ def json_rows(
     except ValueError as e:
         raise BadFile(f"it {e}") from e
     if isinstance(value, dict) and not any(value.get(f) for f in (*_FIELDS, *_CHATS)):
-        lists = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
-        value = lists[0] if len(lists) == 1 else value
+        lists = [value[k] for k in _LISTS if isinstance(value.get(k), list)]
+        value = lists[0] if lists else value
     rows = value if isinstance(value, list) and not all(isinstance(x, str) for x in value) else [value]
     texts = [(number, row_text(row)) for number, row in enumerate(rows, 1)]
     return [t for t in texts if t[1]], [f"row {number} has no text in it" for number, t in texts if not t]

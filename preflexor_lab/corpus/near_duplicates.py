@@ -62,7 +62,7 @@ def _shared(sets: Sequence[np.ndarray], templates: bool = True) -> tuple[Counter
     return pairs, sizes
 
 # %% ../../nbs/03_corpus/00_near_duplicates.ipynb #49c71b9e
-SHARE = 0.5  # of the smaller one's shingles
+SHARE = 0.3  # of the smaller one's shingles
 _SHORT = 20  # shingles, below which all must be shared
 _OWN = 0.2  # of a document that must be left without templates, if they are not to count
 

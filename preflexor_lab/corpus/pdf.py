@@ -69,6 +69,12 @@ def read_glyphs(
         out.append(Glyph("-" if ends else _char(page, i, code), x.value, box.right, y.value, size, known))
         if ends:  # PDFium leaves out the break behind it
             out.append(_BREAK)
+        elif (
+            0xDC00 <= code < 0xE000 and len(out) > 1 and "\ud800" <= out[-2].char < "\udc00"
+        ):  # halves of one character
+            low, high = out.pop().char, out.pop()
+            pair = (high.char + low).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            out.append(high._replace(char=pair))
     return out
 
 # %% ../../nbs/03_corpus/00_pdf.ipynb #9f3e5839
@@ -83,7 +89,7 @@ def _is_script(piece: list[Glyph], other: list[Glyph]) -> bool:
     if not -0.3 * size <= gap <= size or shift > 0.8 * size:
         return False
     back = any(abs(g.y - b.y) < 0.1 * size and g.size > 0.9 * b.size for g in piece[-12:])
-    return min(a.size, b.size) < _SMALL * max(a.size, b.size) or (back and shift > 0)
+    return min(a.size, b.size) < _SMALL * size or (back and shift > 0)
 
 
 def split_lines(glyphs: Iterable[Glyph]) -> list[list[Glyph]]:
