@@ -430,7 +430,9 @@ def test_what_changes_meaning_is_not_changed(text):
     assert plain_characters(text) == text
 
 
-TOPIC = "bone silk nacre wood keratin chitin collagen protein mineral crack fibre layer load stress tough slow the a of".split()
+TOPIC = (
+    "bone silk nacre wood keratin chitin collagen protein mineral crack fibre layer load tough slow the a of".split()
+)
 
 
 def essay(seed, n):

@@ -159,7 +159,7 @@ def _raised(run: ElementTree.Element) -> str:
     mark = run.find(f"{_WORD}rPr/{_WORD}vertAlign")
     return "" if mark is None else mark.get(f"{_WORD}val", "")
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #be76d3ed
 def _word_text(node: ElementTree.Element, notes: dict[str, str], depth: int = 0) -> str:
     "The text of a node of a Word document."
     tag = node.tag.rpartition("}")[2]

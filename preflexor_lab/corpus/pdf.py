@@ -107,7 +107,7 @@ def split_lines(glyphs: Iterable[Glyph]) -> list[list[Glyph]]:
         out[-1] += ([Glyph(" ", 0, 0, 0, 0)] if wide else []) + piece
     return out
 
-
+# %% ../../nbs/03_corpus/00_pdf.ipynb #eba2ddc2
 def _ground(line: list[Glyph]) -> tuple[float, float]:
     "Size and base line of a line: the largest glyphs, unless they are a drop capital in a long line."
     sizes = Counter(round(g.size, 1) for g in line if g.size and not g.char.isspace())

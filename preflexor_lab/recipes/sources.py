@@ -80,11 +80,6 @@ class QuestionSource(Source):
         "What stages may need of it; nobody can grade the questions that a language model asks."
         return {"questions", "answers", "texts"} | (set() if recipe.teacher.is_model else {"grade"})
 
-    def index_options(self) -> dict:
-        "How the corpus is indexed; in somebody's documents the tokenizer's own control tokens are broken too."
-        known = self.recipe.corpus and self.tokenizer is not None
-        return self.recipe.retrieval.options() | dict(tokens=control_tokens(self.tokenizer) if known else ())
-
     def in_template(self, text: str) -> str:
         "A prompt as the model reads it."
         return query_text(text.strip(), self.tokenizer) if self.chats else text
@@ -145,6 +140,13 @@ def items(self: QuestionSource, n: int, seed: int) -> list:
     return [d.item for d in self.drafts(n, seed)]
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #7028a860
+@patch
+def index_options(self: QuestionSource) -> dict:
+    "How the corpus is indexed; in somebody's documents the tokenizer's own control tokens are broken too."
+    known = self.recipe.corpus and self.tokenizer is not None
+    return self.recipe.retrieval.options() | dict(tokens=control_tokens(self.tokenizer) if known else ())
+
+
 @patch
 def tool(self: QuestionSource, name: str | None = None):  # (prompt, response, item) → Certificate
     "A symbolic tool by its name in the registry; None: the task's own checker."
