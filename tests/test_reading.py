@@ -1,10 +1,12 @@
 "Documents as people have them: PDF files of odd fonts, bad bytes, links, ten formats, control tokens, copies."
 
+import base64
 import json
 import os
 import random
 import sys
 import zipfile
+import zlib
 
 import pytest
 
@@ -193,6 +195,40 @@ def test_encrypted_pdfs(tmp_path, algorithm, user):
         assert "encrypted with a password" in reasons(tmp_path)["plain.pdf"]
     else:
         assert texts_of(tmp_path)["plain.pdf"] == "Bone is tough."
+
+
+AES = {  # written with an empty password by pypdf and cryptography, neither of which is needed to read it
+    "AES-128": (
+        "c-pO0&1(}u6c-fKIe9Lka|tS_^SQIT5DINRXw{O^*dl1v$<Az=l4j#(Qd;o?MX!R=lPAH07Zvd$6g>1$kSciaCLTop08ieX*(7Z+"
+        "9!=OV@BQBUz2CgIFS*%b`3yPBK<>xS&tCw67$&u4kk12jalNe}Do7)nNgbeBS=Sv%ZNMBD9|yXnTp%4u$l?GhB;A&Q1fcT`)q$5G"
+        "bBS<qD3$#))fGy$P3=`eGg>v|WU^){u>A^*VPKy{faY{3>86nt<rvC|&B+b~@_|TnsZv|kQ4g3VJrNFYSixr4LLKP+btgU|%#j0B"
+        "?bb|YI;Xwar0nRdESl2IRc#uP9Afc?ST5*R-7Hz*4)2&$%N3BTAAEo3;jKsB#*6mR`N!*H*U+n#U+1<?pV<HHb@j&K*_}^Mw>P&="
+        "eg9q9ci`CFt4H44e(>zx#M1MVUk@GMxl&YbH}1cCay{A{o7(<Z{_xV(?Nj#^h#>_FklT*ApS~7C1KVoIX~;w2(~#QEHJV1J5LJzA"
+        "DVZvODlqQ}5zD}5S~C{;p&uz$3o(zCRB=GKj3whL4kZg>p%o{!FyNX-LP;v6h&|ird6-wB$9zT!jkIJc#v+Uvp(4VyKw&{O4Qesh"
+        "p61&30?CQs7+YJ!aV#;xfg4vjn_|_d{%N9XmP)JcRYAohs<d^>1<gP-QK~M`y^D&$z^i7Z40{C5NOz6Bp{=Dl1{nGP?|z{0Jm$d|"
+        "?)r!wZHBb=e1ebo2xTKa>WdK{<D))49A{G5XzDbZW3_QpTX|?MN$hs@R%E(pmm@DY<BYL@3E?r!h_x^a1Q+h)9?q!6LmMZUCnzHp"
+        "@hn2EEf^X99~5>iORXqfZyP8ETh%c#HCbc*!2ZwVN|iGB1FJMK<^"
+    ),
+    "AES-256": (
+        "c-pO0&1)n@6vvCY?OBEOQX)Als9jaBK4A!Kk{MhyOvvaWNDkFiuaa4k>Cn>?vVtdB5xs~9{{{Cf9t1(bi-@2u?qLN{P`v2X<D$Nv"
+        "NwS0E(HR=v=kNXA>(_5>XKV1Bcpi$iUw-}e`$90z>gq<(>lNk8H;<8(o1qPd^?p(AgngVcNdddX`g(zr)CJ0wgn3+1Zq~C&%S2JW"
+        "I8Iac8iOv8?JcFkf2MYY8l==krE(k7IBe9X1i|TVIA@NYy`tR3X+3Kqk?IfzHRa3&!PGg)^3`E=1LMMRO)N-sj?TA98B}P>^uKyi"
+        "E5thRq8!btcCL0t>TDxSabC830S`~G9mlYQqL)x!!pVMnK*T%$v~4gP6@PsF?q6T|AO3uN^u!n2`Sj%eE&kJ;Z>neR?A_`;S^RkW"
+        "-rsj0efFIzUp`$PT>0$M?2QjUy7#l%c<bT2-@SeR_sbtV@^Ss<r<b4l?b7?V-+SouPaf-ab<d#B7?>pn*O{h?F>}F1YLa)Dl3saZ"
+        "rI$3h@nMS%D@SdZq|l_I9I~DVs6vRzV6-5jw>*ZF5u^@@S6WtH0<WYLN(F_L)5hwgQE=cGvjb%zr6g01!X=bk2`*ePA^9pOEj+!5"
+        "S6B}q#}qhbNN8lTKv>G>%EX{usszg96sK?*NzfFUAgZjbvs^i4h?E4>j;rK&lwcuagjBhhtwD6%>mJOvVAQ5F>FTUK=$~|}R&LdC"
+        "c#M-SXq%N+`=je{F({Dd3o~ku25bS)Da`|A*r!2puPc)|+NdOtfK{lhQ_9=SqszvjB9G%)Q-4Zj4=$r}UeheOHlZ5?!5HC#sA9;#"
+        "RpcR3Q{FjloHtSNj4shsomDbsp^X8I98gw>Dp>Hj>vRX3Bl;*zmAwH7fm`cnbSh`9jYex?1fF4iX<1Jj%mrt*;1@q;v<A&GyRZpb"
+        ">A7d}z-H8nO-NX=No!VYpjK^aIj(KO_z;`<{*K14Bhf2&>zc00;xt^_qNC6=3KRf1Fh&ChK^g~Vl<B1IQ6S0hDb9d45(IfPc_iru"
+        "#QOgMLFcGHiOtR9mYMTwGHpZC&Id~$gDBS4`olr-54{t3hy"
+    ),
+}
+
+
+@pytest.mark.parametrize("algorithm", AES)
+def test_aes_with_an_empty_password_is_read(tmp_path, algorithm):
+    (tmp_path / "a.pdf").write_bytes(zlib.decompress(base64.b85decode(AES[algorithm])))
+    assert texts_of(tmp_path)["a.pdf"] == "Bone is tough."
 
 
 def test_a_broken_pdf_stops_nothing(tmp_path):
