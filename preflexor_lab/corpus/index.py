@@ -15,15 +15,17 @@ import re
 import shutil
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from fastcore.basics import patch
 
-from .reading import Problem, _files, load_documents
-from .splitting import Node, make_nodes
+from .characters import search_form
+from .reading import READ, Problem, _files, load_documents
+from .splitting import Node, duplicate_problems, make_nodes
 from ..text.files import replacing
 
 # %% ../../nbs/03_corpus/03_index.ipynb #c005
@@ -171,7 +173,7 @@ def retrieve(
     if not query.strip():
         return []
     found = self._search(query, min(k, len(self)))
-    return [Node(n.id, n.text, float(score), n.source) for i, score in found for n in (self.nodes[i],)]
+    return [replace(self.nodes[i], score=float(score)) for i, score in found]
 
 # %% ../../nbs/03_corpus/03_index.ipynb #c019
 @patch
@@ -193,7 +195,7 @@ def _bm25(nodes: Sequence[Node], folder: Path | None):
 
     for name in ("bm25s", "llama_index.retrievers.bm25.base"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    passages = [TextNode(text=n.text, id_=str(i)) for i, n in enumerate(nodes)]
+    passages = [TextNode(text=search_form(n.text), id_=str(i)) for i, n in enumerate(nodes)]
     if folder is not None and folder.is_dir():
         kept = bm25s.BM25.load(str(folder), load_corpus=False)  # the passages are kept once, in nodes.jsonl
         kept.corpus = [node_to_metadata_dict(p) | {"node_id": p.node_id} for p in passages]
@@ -205,7 +207,7 @@ def _bm25(nodes: Sequence[Node], folder: Path | None):
 
     def search(query, k):
         retriever.similarity_top_k = min(k, len(nodes))
-        found = [(int(r.node.node_id), float(r.score)) for r in retriever.retrieve(query)]
+        found = [(int(r.node.node_id), float(r.score)) for r in retriever.retrieve(search_form(query))]
         return sorted(((i, s) for i, s in found if s > 0), key=lambda x: (-x[1], x[0]))
 
     return search
@@ -229,14 +231,24 @@ def split(
     fraction: float = 0.2,  # of the documents to hold out
     seed: int = 0,  # decides which
 ) -> tuple[CorpusIndex, CorpusIndex]:  # the rest, and the held-out part: no document is in both
-    """Splits by document; each part searches its own passages. Raises ValueError when there are fewer than two
-    documents."""
-    sources = self.sources()
-    if len(sources) < 2 or not 0 < fraction < 1:
-        given = f"{len(sources)} and {fraction}"
-        raise ValueError(f"split needs at least 2 documents and a fraction between 0 and 1; got {given}")
-    rank = sorted(sources, key=lambda s: hashlib.sha256(f"{seed}/{s}".encode()).digest())
-    held = set(rank[: min(len(sources) - 1, max(1, round(fraction * len(sources))))])
+    """Splits by document, near-duplicates together; each part searches its own passages. Raises ValueError when there
+    are fewer than two documents."""
+    sources, groups = self.sources(), {n.source: n.group or n.source for n in self.nodes}
+    sizes = Counter(groups.values())
+    if len(sizes) < 2 or not 0 < fraction < 1:
+        given = f"{len(sizes)} and {fraction}"
+        raise ValueError(
+            "split needs at least 2 documents that do not repeat one another, and a fraction between 0 and 1;"
+            f" got {given}"
+        )
+    rank = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed}/{s}".encode()).digest())
+    wanted, chosen = max(1, round(fraction * len(sources))), 0
+    held = set()
+    for group in rank[:-1]:  # one stays
+        if chosen and chosen + sizes[group] > wanted:
+            continue
+        held |= {s for s in sources if groups[s] == group}
+        chosen = len(held)
     return self.subset([s for s in sources if s not in held]), self.subset([s for s in sources if s in held])
 
 # %% ../../nbs/03_corpus/03_index.ipynb #c031
@@ -310,7 +322,7 @@ def fused(
     return search
 
 # %% ../../nbs/03_corpus/03_index.ipynb #c035
-_FORMAT = 1
+_FORMAT = 2
 
 
 def corpus_fingerprint(
@@ -320,9 +332,9 @@ def corpus_fingerprint(
     "Changes when a file's name or content, or a setting, changes; raises ValueError when the folder is missing."
     folder = Path(folder).expanduser()
     if not folder.exists():
-        raise ValueError(f"no folder {folder}; give a folder with md, txt, html, pdf or jsonl files")
+        raise ValueError(f"no folder {folder}; give a folder with files of these types: {READ}")
     total = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
-    for path in _files(folder):
+    for path in _files(folder, bool(settings.get("follow_links"))):
         name = path.relative_to(folder if folder.is_dir() else folder.parent).as_posix()
         total.update(name.encode("utf-8", "surrogateescape") + b"\0")
         if path.is_file():
@@ -382,6 +394,8 @@ def build_index(
     chunk_size: int = 256,  # tokens per passage
     chunk_overlap: int = 32,  # tokens two passages share
     max_mb: float = 256,  # larger files are skipped
+    follow_links: bool = False,  # read links that leave the folder too
+    tokens: Sequence[str] = (),  # further control tokens to break, see `control_tokens`
 ) -> CorpusIndex:  # read from `persist_dir` when files and settings are those it was made from
     """Loads, cleans, splits and indexes a folder, or reads the index made before.
 
@@ -398,14 +412,16 @@ def build_index(
     )
     settings["store"] = vector_store if isinstance(vector_store, str) else type(vector_store).__name__
     settings |= {"hybrid": True} if hybrid else {}
+    settings |= dict(follow_links=follow_links, tokens=sorted(tokens))
     mark, how = corpus_fingerprint(folder, **settings), (model, vector_store, hybrid)
     place = None if persist_dir is None else Path(persist_dir).expanduser()
     if place is not None and (saved := _read_index(place, mark, *how)):
         return saved
     if place is not None:
         _refuse_foreign(place)
-    documents, problems = load_documents(folder, max_mb)
+    documents, problems = load_documents(folder, max_mb, follow_links, tokens)
     nodes = make_nodes(documents, chunk_size, chunk_overlap)
+    problems = problems + duplicate_problems({n.source: n.group for n in nodes if n.group})
     if place is not None:
         _write_index(place, mark, nodes, problems, *how)
         return _read_index(place, mark, *how, reused=False)

@@ -11,7 +11,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .reading import LONG_LINE, Document
+from .near_duplicates import near_duplicates
+from .reading import LONG_LINE, Document, Problem
 
 # %% ../../nbs/03_corpus/02_splitting.ipynb #c005
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Node:
     text: str  # the passage
     score: float = 0.0  # of the retrieval that found it
     source: str = ""  # the document it is from
+    group: str = ""  # the document that its own repeats or contains, if it does: both go into one split
 
 # %% ../../nbs/03_corpus/02_splitting.ipynb #c008
 def cut_blocks(
@@ -59,16 +61,39 @@ def split_text(
     splitter = SentenceSplitter(chunk_size=chunk_size, chunk_overlap=chunk_overlap)
     return [chunk for block in cut_blocks(text) for chunk in splitter.split_text(block)]
 
+# %% ../../nbs/03_corpus/02_splitting.ipynb #d695316a
+def duplicate_groups(
+    documents: Sequence[Document],  # of a corpus
+) -> dict[str, str]:  # document -> name of its group; only documents that repeat or contain another one
+    "Groups of near-duplicates, each named by the shortest name in it."
+    firsts = near_duplicates([d.text for d in documents])
+    members: dict[int, list[str]] = {}
+    for d, first in zip(documents, firsts):
+        members.setdefault(first, []).append(d.source)
+    groups = [sorted(m, key=lambda s: (len(s), s)) for m in members.values() if len(m) > 1]
+    return {source: names[0] for names in groups for source in names}
+
+
+def duplicate_problems(
+    groups: dict[str, str],  # from `duplicate_groups`
+) -> list[Problem]:
+    "What to say of documents that repeat another one."
+    return [
+        Problem(source, f"it repeats much of {name}, or contains it; both are kept, in one split")
+        for source, name in groups.items()
+        if source != name
+    ]
+
 # %% ../../nbs/03_corpus/02_splitting.ipynb #c014
 def make_nodes(
     documents: Sequence[Document],  # of a corpus
     chunk_size: int = 256,  # tokens per passage, at most
     chunk_overlap: int = 32,  # tokens shared with the passage before
 ) -> list[Node]:  # in the order of the documents
-    "Passages of all documents, with ids made from source, place and text."
-    nodes = []
+    "Passages of all documents, with ids made from source, place and text; near-duplicates name their group."
+    nodes, groups = [], duplicate_groups(documents)
     for d in documents:
         for i, text in enumerate(split_text(d.text, chunk_size, chunk_overlap)):
             name = hashlib.sha256(json.dumps([d.source, i, text]).encode()).hexdigest()[:16]
-            nodes.append(Node(name, text, 0.0, d.source))
+            nodes.append(Node(name, text, 0.0, d.source, groups.get(d.source, "")))
     return nodes

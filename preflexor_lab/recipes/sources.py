@@ -13,6 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..corpus.index import build_index
+from ..corpus.reading import READ
 from ..data.drafts import Excerpt, excerpts_from
 from ..data.eft import judge_quality
 from ..data.judges import JUDGE_PROMPT, ModelJudge, RewardConfig
@@ -32,6 +33,7 @@ from ..tasks.latro_data import query_text
 from ..tasks.materials_lab import DIRECT, JUDGE, critique, documents, parse_critique, reflect_prompt
 from ..tasks.preferences import read_pairs
 from ..tasks.scored_answers import length_balanced, preference_pairs
+from ..text.control import control_tokens
 from ..text.files import write_atomic
 from ..text.records import Pair
 from ..tools.certificates import Exact
@@ -140,6 +142,13 @@ def items(self: QuestionSource, n: int, seed: int) -> list:
 
 # %% ../../nbs/11_recipes/02_sources.ipynb #7028a860
 @patch
+def index_options(self: QuestionSource) -> dict:
+    "How the corpus is indexed; in somebody's documents the tokenizer's own control tokens are broken too."
+    known = self.recipe.corpus and self.tokenizer is not None
+    return self.recipe.retrieval.options() | dict(tokens=control_tokens(self.tokenizer) if known else ())
+
+
+@patch
 def tool(self: QuestionSource, name: str | None = None):  # (prompt, response, item) → Certificate
     "A symbolic tool by its name in the registry; None: the task's own checker."
     return open_tool(name) if name else self.own_tool()
@@ -179,7 +188,7 @@ class LabSource(QuestionSource):
             corpus.mkdir(exist_ok=True)
             for i, page in enumerate(documents(self.recipe.pages, seed=0, hops=self.hops)):
                 write_atomic(corpus / f"page_{i:04d}.md", page)
-        self.index = build_index(corpus, persist_dir=self.folder.path / "index", **self.recipe.retrieval.options())
+        self.index = build_index(corpus, persist_dir=self.folder.path / "index", **self.index_options())
         self.teacher = self.make_teacher()
         self.test = load_task("materials_lab", split=e.split, n=e.items, hops=self.hops)
 
@@ -304,8 +313,8 @@ class CorpusSource(QuestionSource):
         "Index the folder, make the teacher, and fix the held-out items and pairs."
         e, corpus = self.recipe.eval, self.recipe.corpus
         if not Path(corpus).is_dir():
-            raise ValueError(f"corpus={corpus} is no folder: give one that holds md, txt, html, pdf or jsonl files")
-        self.index = build_index(corpus, persist_dir=self.folder.path / "index", **self.recipe.retrieval.options())
+            raise ValueError(f"corpus={corpus} is no folder: give one that holds documents ({READ})")
+        self.index = build_index(corpus, persist_dir=self.folder.path / "index", **self.index_options())
         self.teacher = self.make_teacher()
         self.test = self.asked(load_task("cloze", path=self.index, split=e.split, n=e.items))
         teacher = ClozeTeacher(self.index, split=e.split, wrong=True, ask=self.ask)

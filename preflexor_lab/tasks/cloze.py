@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
+from ..corpus.near_duplicates import near_duplicates, shingles
 from .graders import Item, Task, exact_grader, hash_split, normalise
 from ..text.markers import neutralise, read_sections
 
@@ -99,22 +100,48 @@ def good_sentence(
     return share >= max(letters, 0.75) and s[0].isupper() and s[-1] == "." and not _NOT_PROSE.search(s)
 
 # %% ../../nbs/05_tasks/03_cloze.ipynb #c024
+def _group_of(nodes: Sequence, pairs: list[tuple[str, str]]) -> dict[str, str]:
+    "Source -> the name that near-duplicates share: of an index as it was made, of tuples found here."
+    if not any(isinstance(n, tuple) for n in nodes):
+        return {str(n.source): getattr(n, "group", "") or str(n.source) for n in nodes}
+    texts: dict[str, list[str]] = {}
+    for source, text in pairs:
+        texts.setdefault(source, []).append(text)
+    names, firsts = list(texts), near_duplicates(["\n\n".join(t) for t in texts.values()])
+    return {name: names[first] for name, first in zip(names, firsts)}
+
+
+def _runs(pairs: list[tuple[str, str]], groups: dict[str, str], run: int) -> list[tuple[str, str]]:
+    "Sections of few files; a passage that repeats one of a near-duplicate is in the section of that one."
+    repeated = {g for g, n in Counter(groups.values()).items() if n > 1}
+    seen, known, out = Counter(), {}, []
+    for source, text in pairs:
+        section = f"{source}#{seen[source] // run}"
+        seen[source] += 1
+        if groups[source] in repeated:
+            marks = shingles(text).tolist()
+            votes = Counter(known[m][1] for m in marks if m in known and known[m][0] != source)
+            if votes and votes.most_common(1)[0][1] > 0.3 * len(marks):
+                section = votes.most_common(1)[0][0]
+            for m in marks:
+                known.setdefault(m, (source, section))
+        out.append((section, text))
+    return out
+
+
 def sections_of(
     nodes: Sequence,  # with .source and .text in reading order, or (source, text) tuples
     min_sources: int = 10,  # with fewer files, a section is a run of passages
     run: int = 8,  # passages in such a run
 ) -> list[tuple[str, str]]:  # (section, text) of each passage
-    "Name the section of every passage; raises ValueError on an empty corpus."
+    "Name the section of every passage, near-duplicates alike; raises ValueError on an empty corpus."
     pairs = [(n[0], n[1]) if isinstance(n, tuple) else (str(n.source), n.text) for n in nodes]
     if not pairs:
         raise ValueError("the corpus holds no text; check the folder and the loader's list of problems")
-    if len({s for s, _ in pairs}) >= min_sources:
-        return pairs
-    seen, out = Counter(), []
-    for s, t in pairs:
-        out.append((f"{s}#{seen[s] // run}", t))
-        seen[s] += 1
-    return out
+    groups = _group_of(nodes, pairs)
+    if len(set(groups.values())) >= min_sources:
+        return [(groups[s], t) for s, t in pairs]
+    return _runs(pairs, groups, run)
 
 # %% ../../nbs/05_tasks/03_cloze.ipynb #c027
 def section_split(
