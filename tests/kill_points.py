@@ -1,7 +1,8 @@
 """`kill -9` at every kind of event that changes a run's folder, and what two runs must share.
 
-An event is a file opened for writing, renamed, removed or made a folder inside the run folder, or a commit of its ledger. A child
-process counts them, and kills itself at the one that it was told; it is forked from this one, which has loaded the libraries.
+An event is a file opened for writing, renamed, removed or made a folder inside the run folder, or a commit of its
+ledger. A child process counts them, and kills itself at the one that it was told; it is forked from this one, which has
+loaded the libraries.
 """
 
 import json

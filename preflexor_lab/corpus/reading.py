@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from preflexor_lab.corpus.cleaning import clean_text
+from preflexor_lab.corpus.cleaning import clean_document
 from preflexor_lab.corpus.decoding import BadFile, decode
 from preflexor_lab.corpus.formats import docx_text, json_rows, jsonl_rows, notebook_text
 from preflexor_lab.corpus.markup import latex_text, rst_text
@@ -144,10 +144,11 @@ def _document(source: str, raw: str, kind: str, tokens: Iterable[str]) -> tuple[
     raw, reasons = _whole(raw)
     reasons += _long_line(raw)
     try:
-        clean = clean_text(raw, _CLEANED_AS.get(kind, kind))
+        cleaned = clean_document(raw, _CLEANED_AS.get(kind, kind))
     except RecursionError as e:
         raise BadFile("its markup is nested too deeply") from e
-    return Document(source, break_control_tokens(neutralise(clean), tokens), kind), reasons
+    reasons += filter(None, [cleaned.note()])
+    return Document(source, break_control_tokens(neutralise(cleaned.text), tokens), kind), reasons
 
 
 def read_file(

@@ -40,6 +40,34 @@ def _draws(nodes, k, seed):
         yield from (order[i : i + k] for i in range(0, len(order) - k + 1, k))
 
 
+def passages_of(
+    index,  # CorpusIndex: `.nodes`
+    split: str | None,  # 'train': only passages of training sections; None: all
+) -> list:  # nodes
+    "Passages that may be used for a split; raises ValueError when there are none."
+    nodes = list(index.nodes)
+    keep = [n for n, (section, _) in zip(nodes, sections_of(nodes)) if split is None or section_split(section) == split]
+    if not keep:
+        raise ValueError(f"the corpus has no passage in its {split!r} sections; use split=None or more documents")
+    return keep
+
+
+def retrieve_among(
+    index,  # CorpusIndex: `.nodes`, `.retrieve(query, k)`
+    ids: set[str] | None,  # of the passages that may be found; None: all
+    query: str,
+    k: int,  # passages wanted
+) -> list:  # at most k nodes, best first
+    "The best passages among some: more are asked for until enough of them are allowed."
+    wanted = k
+    while True:
+        found = index.retrieve(query, wanted)
+        keep = [n for n in found if ids is None or n.id in ids][:k]
+        if ids is None or len(keep) == k or wanted >= len(index.nodes):
+            return keep
+        wanted = min(4 * wanted, len(index.nodes))
+
+
 def excerpts_from(
     index,  # CorpusIndex: `.nodes`, `.retrieve(query, k)`
     topics: Sequence[str] | int,  # what to look for; a number: that many random draws
@@ -48,15 +76,12 @@ def excerpts_from(
     split: str | None = None,  # 'train': only passages of training sections (see `section_split`)
 ) -> list[Excerpt]:  # one per topic
     "One excerpt per topic; raises ValueError when the corpus (or the split of it) is empty or a topic finds nothing."
-    nodes = list(index.nodes)
-    keep = [n for n, (section, _) in zip(nodes, sections_of(nodes)) if split is None or section_split(section) == split]
-    if not keep:
-        raise ValueError(f"the corpus has no passage in its {split!r} sections; use split=None or more documents")
+    keep = passages_of(index, split)
     if isinstance(topics, int):
         found = [("", hits) for hits in islice(_draws(keep, min(k, len(keep)), seed), topics)]
     else:
-        ids, wanted = {n.id for n in keep}, k if split is None else len(nodes)
-        found = [(t, [n for n in index.retrieve(t, wanted) if n.id in ids][:k]) for t in topics]
+        ids = {n.id for n in keep}
+        found = [(t, retrieve_among(index, ids, t, k)) for t in topics]
     if nothing := [topic for topic, hits in found if not hits]:
         raise ValueError(
             f"the corpus has nothing about {nothing[0]!r}; choose another topic, or a number of random draws"

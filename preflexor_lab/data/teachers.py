@@ -16,7 +16,17 @@ from typing import NamedTuple
 
 from fastcore.basics import patch
 
-from .drafts import Draft, Excerpt, _together, completion_text, draft_of, log_draft, log_excerpts
+from preflexor_lab.data.drafts import (
+    Draft,
+    Excerpt,
+    _together,
+    completion_text,
+    draft_of,
+    log_draft,
+    log_excerpts,
+    passages_of,
+    retrieve_among,
+)
 from ..runs.ledger import CachedEngine, LedgerRow
 from ..tasks import materials_lab as world
 from ..tasks.cloze import cloze_items, sentences
@@ -280,6 +290,7 @@ class LLMTeacher:
         reflection: bool = False,  # a critique between reflect markers
         wrong: bool = False,  # also a wrong answer
         enrich: int = 3,  # passages retrieved with the question
+        split: str | None = None,  # 'train': only passages of training sections enrich, as they make the questions
         prompts: TeacherPrompts = TeacherPrompts(),  # all wording
         format_prompt: Callable = lambda q: q + "\n",  # question -> what the trained model is given
         max_new_tokens: int = 512,  # of each part
@@ -294,6 +305,7 @@ class LLMTeacher:
                 "LLMTeacher: categories must be a list of names; give at least one, or keep the background prompt"
             )
         self.engine, self.index, self.categories = engine, index, list(categories)
+        self.ids = None if split is None else {n.id for n in passages_of(index, split)}
         self.reflection, self.wrong, self.enrich = reflection, wrong, enrich
         self.prompts, self.format_prompt, self.chat = prompts, format_prompt, chat
         self.options = dict(max_new_tokens=max_new_tokens, temperature=temperature, **gen)
@@ -382,7 +394,8 @@ def _questions(self: LLMTeacher, works: list, n_questions: int, seed: int, ledge
             out.append(replace(w, text=text, error=part.reason, notes=part.notes, keys=keys))
     for w in out:
         if self.index is not None and not w.error:
-            more = [neutralise(n.text) for n in self.index.retrieve(w.text, self.enrich) if n.id not in w.excerpt.ids]
+            found = retrieve_among(self.index, self.ids, w.text, self.enrich)
+            more = [neutralise(n.text) for n in found if n.id not in w.excerpt.ids]
             w.context = "\n\n".join([w.context, *more])
     return out
 

@@ -119,7 +119,9 @@ def model_teacher(self: QuestionSource, engine, **options) -> LLMTeacher:
     "A language model that asks about the index."
     form, k = (lambda q: self.in_template(q + "\n")), self.recipe.retrieval.k
     prompts = TeacherPrompts() if self.recipe.teacher.background else TeacherPrompts(background="")
-    return LLMTeacher(engine, self.index, format_prompt=form, enrich=k, prompts=prompts, **options)
+    return LLMTeacher(
+        engine, self.index, format_prompt=form, enrich=k, split=self.train_split, prompts=prompts, **options
+    )
 
 
 @patch
