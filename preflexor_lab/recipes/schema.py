@@ -216,7 +216,7 @@ class TaskSpec(Spec):
         " with answers; countdown, reasoning_gym:NAME: generated ones; sentiment: openings to be continued; pairs:"
         " prompt, chosen, rejected; scored: answers with scores",
     )
-    corpus: str | None = Field(None, description="folder of documents (md, txt, html, pdf, jsonl)")
+    corpus: str | None = Field(None, description="documents: md, txt, html, pdf, tex, rst, docx, ipynb, json, jsonl")
     data: str | None = Field(
         None, description="file (jsonl, json, csv, tsv, parquet), folder of them, or hub id (owner/name:config)"
     )
