@@ -1,4 +1,4 @@
-"kill -9 at random moments, then the same command: the run ends as an undisturbed one."
+"kill -9 at random moments and at chosen events, then the same command: the run ends as an undisturbed one."
 
 import json
 import os
@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 
 import pytest
+from kill_points import SPECS, torture
 
 from preflexor_lab.runs.ledger import Ledger
 
@@ -87,3 +88,9 @@ def test_killed_run_ends_like_an_undisturbed_one(root, whole, tmp_path):
     assert rows == expected_rows
     assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_killed_inside_its_stages(name, tmp_path):
+    "With checkpoints inside stages, evaluations and iterations: `make torture` tries more points."
+    assert torture(name, tmp_path, int(os.environ.get("PREFLEXOR_KILL_POINTS", "2"))) == []
