@@ -834,9 +834,9 @@ _OPERAND_KINDS = ("number", "operator", "open", "close", "currency", "percent")
 
 
 def _lone_line(tokens: list[Token], begins: bool) -> bool:
-    "Whether the last line of tokens is an expression and nothing else; `begins`: the tokens begin at a sentence."
+    "Whether the last line, or its last sentence, is only an expression; `begins`: the tokens begin at a sentence."
     k = len(tokens)
-    while k and tokens[k - 1].kind != "newline":
+    while k and tokens[k - 1].kind != "newline" and tokens[k - 1].text not in (".", ";"):
         k -= 1
     line = tokens[k:]
     return bool(line) and (k > 0 or begins) and all(t.kind in _OPERAND_KINDS for t in line)

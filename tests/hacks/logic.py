@@ -1,4 +1,4 @@
-"Ways to be right in logic without saying so: verdicts that are denied, hedged or contradicted, and values that are none."
+"Answers to problems of logic, and verdicts that are denied, hedged or contradicted, and values that are none."
 
 FOLLOWS = dict(premises=["A -> B", "A"], conclusion="B")  # the answer is yes
 REFUTED = dict(premises=["A -> ~B", "A"], conclusion="B")  # the answer is no
