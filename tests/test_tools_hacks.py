@@ -7,6 +7,7 @@ The tables are in `hacks/`: a new way to cheat is a new line there.
 from types import SimpleNamespace
 
 import pytest
+from fuzz_answers import fuzz, judges
 from hacks import arithmetic, choices, countdown, json_schema, logic, materials_lab, molecules, numbers, sentiment
 
 from preflexor_lab.tasks.answers import answer_grader
@@ -110,3 +111,9 @@ def test_choices():
         assert [x for x, i in items.items() if choice_grader(i, response).passed] == [letter], response
     for response in choices.HACKS:
         assert not graded(lambda p, r, i: choice_grader(items["B"], r), "", response).passed, response
+
+
+def test_no_answer_crashes_a_tool_or_a_grader():
+    counts = fuzz(20_000)  # a million: python tests/fuzz_answers.py 1000000
+    assert sum(counts[name] for name in judges()) == 20_000
+    assert sum(counts[name, "passed"] for name in judges()) > 200  # it is not all noise

@@ -186,7 +186,7 @@ _FIELD = re.compile(
 _ELEMENT = re.compile(r"<(answer|choice|option)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _LETTER_FORM = re.compile(r"(?<!\w)[Ａ-Ｚａ-ｚⒶ-ⓩ⒜-⒵🄰-🅉\U0001d400-\U0001d6a3](?!\w)")
 
-
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c0c06cff
 def _in_words(text: str) -> str:
     "Fields, elements and unusual letters as statements."
     text = text.translate(str.maketrans("（）［］", "()[]"))
@@ -220,7 +220,7 @@ def _is_denied(text: str, start: int, end: int) -> bool:
     before = _CLAUSE_START.split(text[max(0, start - 100) : start])[-1]
     return bool(_DENIES.search(before) or _TAKEN_BACK.match(text, end))
 
-
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #1b2aae34
 def _stated_options(text, options):
     "Every option that a statement of the answer names, as of `read_choice`."
     text = re.sub(r"\$(?=\\boxed)|(?<=\})\$", "", text)

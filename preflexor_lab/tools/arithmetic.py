@@ -263,7 +263,7 @@ def _entity(m: re.Match) -> str:
     new = html.unescape(m[0])
     return new if len(new) == 1 else m[0]
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #5e7f2ac5
 def _tag(m: re.Match) -> str:
     "What an HTML tag leaves behind."
     if any(c.isdigit() for c in m[0]):
@@ -271,7 +271,7 @@ def _tag(m: re.Match) -> str:
     name = re.match(r"</?(\w+)", m[0])[1].lower()
     return " | " if name in ("td", "th") else "\n" if name in ("br", "tr", "p", "li", "div") else ""
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #980fad54
 def _unicode_fraction(m: re.Match) -> str:
     "`½` as (1/2), `1½` as (1+1/2)."
     fraction = unicodedata.normalize("NFKC", m[2]).replace("⁄", "/")
@@ -279,7 +279,7 @@ def _unicode_fraction(m: re.Match) -> str:
         return UNREADABLE
     return f"({m[1]}+{fraction})" if m[1] else f"({fraction})"
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #6733d690
 _SUPERSCRIPT_DIGITS = str.maketrans(_SUPERSCRIPT, "0123456789+-")
 _ENTITIES = (
     (re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,10});"), _entity),
@@ -299,7 +299,7 @@ def _command(names: str) -> re.Pattern:
     "A pattern for LaTeX commands of these names."
     return re.compile(rf"\\(?:{names})(?![A-Za-z])")
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #3023d411
 _LATEX = (
     (_command("times|cdot|ast|star|bullet"), "*"),
     (_command("div"), "/"),
@@ -328,7 +328,7 @@ def _emphasis(mark: str, inner: str) -> tuple[re.Pattern, str]:
     "A rule for text between two marks that touch it, and touch no number outside."
     return re.compile(rf"(?<![\w)\]*]){mark}(?=[^\s*_])({inner}{{1,200}}?)(?<=[^\s*_]){mark}(?![\w(*])"), r"\1"
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #ea9cd92c
 _MARKDOWN = (
     (re.compile(r"\\[A-Za-z]+"), "ξ"),
     (re.compile(r"[{}\\]"), " "),
@@ -346,7 +346,7 @@ _MARKDOWN = (
     (re.compile(r"\.{3,}"), "…"),
 )
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #7cc8c195
 def plain_text(
     text: str,  # a response
 ) -> PlainText:
@@ -468,7 +468,7 @@ def _is_foreign(kind: str, text: str, found: list[Token], glued: bool, rest: str
         return rest[:1] == " " and rest[1:2].isdigit() and bool(last) and last.kind == "operator"
     return touches_number and text in ",:'" and rest[:1].isdigit()
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #b9c31e59
 def _is_times(text: str, found: list[Token], rest: str) -> bool:
     "Whether a word is the x between two operands."
     operand = bool(found) and found[-1].kind in ("number", "close", "percent", "word")
@@ -576,7 +576,7 @@ def _read_number_words(tokens: list[Token]) -> list[Token]:
             k += 1
     return read
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #1c14c6a8
 def step_tokens(
     text: str,  # in plain characters
 ) -> list[Token]:
@@ -841,7 +841,7 @@ def _lone_line(tokens: list[Token], begins: bool) -> bool:
     line = tokens[k:]
     return bool(line) and (k > 0 or begins) and all(t.kind in _OPERAND_KINDS for t in line)
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #eaff9c25
 def _precedes(tokens: list[Token], s: int, operators: int, begins: bool) -> tuple[str, str]:  # error, doubt
     "Whether an expression that begins at token `s` is whole; the error 'label' for a lone number that ends words."
     token, before, earlier = tokens[s], tokens[s - 1], tokens[s - 2] if s > 1 else None
@@ -934,7 +934,7 @@ def _other_meaning(left: Side, right: Side, x: Fraction, y: Fraction, in_words: 
         return "percent"
     return "money on one side" if in_words and left.currency != right.currency else ""
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #d9a8c539
 def judge_sides(
     left: Side,
     right: Side,
@@ -974,7 +974,7 @@ def _sentences(tokens: list[Token], text: str) -> list[list[Token]]:
             parts[-1].append(t)
     return parts
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #6f60b749
 def _is_calculation(tokens: list[Token]) -> bool:
     "Whether the last tokens before a relation hold two numbers and a sign between them."
     last = tokens[-5:]
@@ -1094,7 +1094,7 @@ def _expressions(tokens: list[Token]) -> Iterator[tuple[int, int]]:  # (start, e
             yield tokens[k].start, tokens[end - 1].end
         k = end
 
-
+# %% ../../nbs/06_tools/02_arithmetic.ipynb #d9a06d99
 def find_steps(
     text: str,  # a response
 ) -> list[Step]:  # in order of appearance

@@ -135,7 +135,7 @@ _HEDGE = re.compile(
     re.I,
 )
 
-
+# %% ../../nbs/06_tools/04_countdown.ipynb #41777819
 def _find_claims(
     text: str,  # the answer section in plain characters
 ) -> list[tuple[int, str]]:  # (first character, text) of each step, or of the one final expression
@@ -230,7 +230,7 @@ def _solve(text: str, pool: list[Fraction], target: Fraction, exactly: bool) -> 
         raise RuleViolation(0.5, start, end, f"{format_value(unused[0])} is not used")
     return claims[0][0], end
 
-
+# %% ../../nbs/06_tools/04_countdown.ipynb #9d834730
 @patch
 def play(
     self: Countdown,

@@ -413,7 +413,7 @@ _WEAKENED = re.compile(
 )
 _NO_DOUBT = re.compile(r"\b(?:no|without(?: an?y?)?) doubt\b", re.I)
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #4aae4c7e
 def _clause_verdict(clause: str) -> tuple[str, int, int]:  # verdict, first character, one past the last
     "The verdict of one clause, '' for none; raises ValueError for one that cannot be read."
     clause = _NO_DOUBT.sub(lambda m: " " * len(m[0]), clause.replace("’", "'"))
@@ -459,7 +459,7 @@ def _clauses(text: str) -> list[tuple[int, int, str]]:  # (start, end, what ends
         at = m.end()
     return [*found, (at, len(text), "")]
 
-
+# %% ../../nbs/06_tools/05_logic.ipynb #b58d8689
 def read_verdict(
     text: str,  # an answer
 ) -> tuple[str, int, int]:  # 'yes', 'no' or 'unknown'; its place
