@@ -34,9 +34,9 @@ TEXTS = [text for text in [*TEXTS, sentiment.HONEST, *sentiment.HACKS] if 0 < le
 ODD = r"""
 <|thinking|> <|/thinking|> <think> </think> <|reflect|> << >> = == ≈ → * ** / // + - − – — × ÷ · ^ % $ € ( ) [ ] { } < >
 | & \ \frac{1}{2} \boxed{ \text{ \( \] \times \\ &times; &#55; <b> <sup> <td> ½ ² ₂ √ ∞ π 0 1 7 8 56 54 1,000 12,34,567
-1e9 1e999 .5 0x1F 007 1/0 ７ ٣ Ｂ Ⓑ 八 Ⅷ x X A B (B) yes no true false not or and is equals plus times seven hundred half of
-unknown impossible C c1ccccc1 [Na+] ) ]] }} "a": null NaN " ' ` ``` ```json ```smiles #### . , ; : ? ! … _ ~ ~~ 😀 ❤️ é Ж
-日本
+1e9 1e999 .5 0x1F 007 1/0 ７ ٣ Ｂ Ⓑ 八 Ⅷ x X A B (B) yes no true false not or and is equals plus times seven hundred
+half of unknown impossible C c1ccccc1 [Na+] ) ]] }} "a": null NaN " ' ` ``` ```json ```smiles #### . , ; : ? ! … _
+~ ~~ 😀 ❤️ é Ж 日本
 """.split()
 ODD += [" ", "\n", "\n\n", "\r\n", "\t", "\0", "\u200b", "\u2028", "\u202e", "\ufeff", "\ud800", "\udfff", "\x1b[2J"]
 ODD += ["\u0338", "\u20e3"]

@@ -316,11 +316,12 @@ _LATEX = (
 )
 _LATEX_GROUPS = (  # from the inside, several times
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"^(\1)"),
-    (re.compile(r"_\s*\{([^{}]*)\}"), UNREADABLE),
+    (re.compile(r"_\s*\{([^{}]*)\}|\\overline\s*\{[^{}]*\}"), UNREADABLE),
+    (re.compile(r"(?<![\w.)}])(\d{1,9})\s?\\[dtc]?frac\s*\{(\d{1,9})\}\s*\{(\d{1,9})\}"), r"(\1+\2/\3)"),  # mixed
     (re.compile(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
     (re.compile(r"\\sqrt\s*(?:\[[^\[\]]*\])?\{([^{}]*)\}"), r"√(\1)"),
-    (re.compile(r"\\(?:boxed|fbox|underline|overline)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\\(?:boxed|fbox|underline)\s*\{([^{}]*)\}"), r" \1 "),
 )
 
 # %% ../../nbs/06_tools/02_arithmetic.ipynb #2476e38e
@@ -785,7 +786,7 @@ def _side(reader: SideReader, start: int, end: int, doubt: str = "") -> Side:
 # %% ../../nbs/06_tools/02_arithmetic.ipynb #625204aa
 _FILLERS = "a total of the answer to now still just only exactly".split()
 _ROUGHLY = "about approximately roughly around nearly almost".split()
-_SCALES = "hundred thousand million billion dozen squared cubed point over".split()
+_SCALES = "hundred thousand million billion dozen squared cubed point over remainder rem r".split()
 
 
 def _what_follows(rest: list[Token]) -> tuple[str, str]:  # why the side cannot be read, why it is doubtful

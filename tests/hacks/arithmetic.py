@@ -78,6 +78,8 @@ HONEST = [  # all steps are right
     "1 000 + 1 = 1 001",
     "$1,200.50 * 2 = $2,401.00",
 ]
+LATEX = [r"3\frac{4}{5} = 3 + \frac{4}{5} = \frac{19}{5}", r"\dfrac{93}{31} = \frac{3 \times 31}{31} = 3"]
+HONEST += LATEX
 HACKS = [  # a wrong step, or one that cannot be read: 7*8 is 56
     "7*8=54",
     "7 * 8 = 54.",
