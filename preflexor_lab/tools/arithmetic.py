@@ -776,12 +776,15 @@ class Side:
     units: tuple[str, ...] = ()  # behind its numbers
     doubt: str = ""  # why it may mean something else
     currency: bool = False  # whether a number is money
+    said: str = ""  # as it was written
 
 
 def _side(reader: SideReader, start: int, end: int, doubt: str = "") -> Side:
     "What a reader has read."
     text, units = "".join(reader.expression), tuple(reader.units)
-    return Side(text, start, end, reader.operators, units, doubt or reader.doubt, reader.currency)
+    written = [t for t in reader.tokens if start <= t.start and t.end <= end]
+    said = "".join(t.text if t.glued else f" {t.text}" for t in written).strip()
+    return Side(text, start, end, reader.operators, units, doubt or reader.doubt, reader.currency, said)
 
 # %% ../../nbs/06_tools/02_arithmetic.ipynb #625204aa
 _FILLERS = "a total of the answer to now still just only exactly".split()
@@ -959,7 +962,7 @@ def judge_sides(
     if loose:
         return "", f"{left.expression} beside {shown}"
     doubt = _other_meaning(left, right, x, y, in_words)
-    return ("", doubt) if doubt else (f"{left.expression[:60]} is {format_value(x)}, not {shown[:60]}", "")
+    return ("", doubt) if doubt else (f"{left.said[:60]} is {format_value(x)}, not {right.said[:60]}", "")
 
 # %% ../../nbs/06_tools/02_arithmetic.ipynb #c28c7641
 def _sentences(tokens: list[Token], text: str) -> list[list[Token]]:
