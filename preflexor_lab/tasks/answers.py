@@ -277,8 +277,9 @@ def answer_extract(
     section = read_sections(response, markers).answer[-4000:]  # the answer is stated at the end
     said = stated_answer(section)
     short = unwrapped(re.split(r"(?<=[.!?])\s|\n", said)[0] if said else section)
-    if is_numeric(plain_numbers(short)):
-        return format(extract_number(short).normalize(), "f")
+    number = extract_number(short) if is_numeric(plain_numbers(short)) else None
+    if number is not None:
+        return format(number.normalize(), "f")
     if is_expression(short):
         return re.sub(r"\s|\\[,;! ]", "", short)
     return normalise(_TEXT.sub(r"\1", short))

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c002
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from .datasets import require_columns
@@ -113,9 +114,9 @@ def _same_text(text, options):
 # %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c022
 _ALONE = re.compile(
     r"""
-    ["'“‘(\[{*_$]*                                # opening quotes, brackets, emphasis
+    ["'“‘(\[{*_$`]*                                # opening quotes, brackets, emphasis
     (?:([A-Za-z])(?:
-          ["'”’)\]}*_$]+(?!\w)                    # closed again
+          ["'”’)\]}*_$`]+(?!\w)                    # closed again
          |(?=$|\s*[/&\n]|[.,:;!?]+(?=$|\s))       # at the end, or before punctuation
          |(?=\s+[-–—]\s))                         # before a dash
       |([A-HJ-Z])(?=\s+(?:                        # a capital, not the pronoun I, before one of these words
@@ -151,7 +152,7 @@ def _letter_and_text(rest, options):
 
 # %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c031
 _BEFORE = re.compile(
-    r"(?:(?:it\s+is|it's|it’s|i\s+choose|i\s+pick|the|probably|clearly|therefore|thus|so|hence)[\s,]+)*"
+    r"(?:(?:it\s+is|it's|it’s|i\s+(?:choose|pick|think|believe|say)|the|probably|clearly|therefore|thus|so|hence)[\s,]+)*"
     r"(?:(?:correct|right|best|final)\s+)?"
     r"(?:(?:letter|option|choice|answer)\s*(?:is\b)?:?\s*(?=\W?[A-Za-z]\b))?",
     re.IGNORECASE,
@@ -177,21 +178,60 @@ def read_choice(
     return named + [s for s in other if not s & named[0]]
 
 # %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c035
+_FIELD = re.compile(
+    r"""["'](?:final[_ ]?)?(?:answer|choice|option|letter)["']\s*:\s*"""
+    r"""(?:"([^"\n]*)"|'([^'\n]*)'|([A-Za-z])(?=\s*[,}\n]))""",
+    re.IGNORECASE,
+)
+_ELEMENT = re.compile(r"<(answer|choice|option)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_LETTER_FORM = re.compile(r"(?<!\w)[Ａ-Ｚａ-ｚⒶ-ⓩ⒜-⒵🄰-🅉\U0001d400-\U0001d6a3](?!\w)")
+
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c0c06cff
+def _in_words(text: str) -> str:
+    "Fields, elements and unusual letters as statements."
+    text = text.translate(str.maketrans("（）［］", "()[]"))
+    text = _LETTER_FORM.sub(lambda m: unicodedata.normalize("NFKC", m[0]).strip("()"), text)
+    text = _FIELD.sub(lambda m: f"\nanswer: {m[1] or m[2] or m[3] or ''}\n", text)
+    return _ELEMENT.sub(lambda m: f"\nanswer: {m[2].strip()}\n", text)
+
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #4862fa85
 _SAID = re.compile(
-    r"\b(?:answer|option|choice)\**\s*"
-    r"(?:(?:is|was|would\s+be|must\s+be|should\s+be)\b\s*:?|[:=]|\s[-–—](?=\s))|####",
+    r"\b(?:ans(?:wer)?|option|choice|letter)\b\.?\**\s*"
+    r"(?:(?:is|was|would\s+be|must\s+be|should\s+be)\b\s*:?|[:=]|\s[-–—](?=\s))|####"
+    r"|\bans\.\s*(?=\W?[A-Z]\b)"
+    r"|\bI(?:['’](?:d|ll|m)|\s+(?:would|will|am))?\s+(?:go(?:ing)?\s+(?:with|for)|choose|pick|select|opt\s+for|say)\b:?"
+    r"(?:\s+(?:option|choice|answer|letter)\b)?",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s*\{(?:\\text[a-z]*\s*\{)?([^{}]*)\}")
 _RIGHT = re.compile(r"\b([A-Z])[)\]\"'*]*\s+is\s+(?:the\s+|therefore\s+)*(?:correct|right|best|answer)\b")
+_DENIES = re.compile(
+    r"\b(?:not|never|cannot|\w+n['’]t|wrong|incorrect|false|doubt\w*|unlikely|if|unless|whether|neither|either|except)\b",
+    re.IGNORECASE,
+)
+_CLAUSE_START = re.compile(r"[.,;:!?\n]|\b(?:so|therefore|thus|hence|but|because|since|and)\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(
+    r"\W{0,3}[A-Za-z]\W{0,3}(?:\?|[\s,(]*(?:which\s+|that\s+)?(?:is|was|would\s+be)(?:\s+(?:not|wrong|incorrect|false)|n['’]t)\b)"
+)
 
 
+def _is_denied(text: str, start: int, end: int) -> bool:
+    "Whether the clause of a statement at (start, end) denies it, or what follows takes it back."
+    before = _CLAUSE_START.split(text[max(0, start - 100) : start])[-1]
+    return bool(_DENIES.search(before) or _TAKEN_BACK.match(text, end))
+
+# %% ../../nbs/05_tasks/04_multiple_choice.ipynb #1b2aae34
 def _stated_options(text, options):
     "Every option that a statement of the answer names, as of `read_choice`."
-    plain = re.sub(r"\$(?=\\boxed)|(?<=\})\$", "", text)
-    parts = _SAID.split(_BOXED.sub(lambda m: m[1], plain))[1:]
-    statements = [p.strip(" \n*_").split("\n")[0] for p in parts] + _BOXED.findall(plain)
-    return [n for s in statements for n in read_choice(s, options)] + [{x} for x in _RIGHT.findall(text)]
+    text = re.sub(r"\$(?=\\boxed)|(?<=\})\$", "", text)
+    plain = _BOXED.sub(lambda m: m[1], text)
+    found = [m for m in _SAID.finditer(plain)]
+    ends = [m.start() for m in found[1:]] + [len(plain)]
+    parts = [plain[m.end() : e] for m, e in zip(found, ends) if not _is_denied(plain, *m.span())]
+    statements = [p.strip(" \n*_").split("\n")[0] for p in parts] + _BOXED.findall(text)
+    right = [m for m in _RIGHT.finditer(text) if not _is_denied(text, m.start(), m.end())]
+    right = [m for m in right if not text[m.end() :].lstrip().startswith("?")]
+    return [n for s in statements for n in read_choice(s, options)] + [{m[1]} for m in right]
 
 # %% ../../nbs/05_tasks/04_multiple_choice.ipynb #c038
 def named_options(
@@ -199,8 +239,12 @@ def named_options(
     options: Sequence[str],  # texts of the options
 ) -> list[set[str]]:  # as of `read_choice`
     "Every option that a text names as its answer."
+    text = _in_words(text)
     stated = _stated_options(text, options)
     lines = [line for line in text.split("\n") if line.strip()]
+    if not stated:  # a line that denies a statement names nothing
+        lines = [x for x in lines if not any(_is_denied(x, *m.span()) for m in _SAID.finditer(x))]
+        text = "\n".join(lines)
     if stated or not lines:
         return stated
     last_is_letter = len(lines) > 1 and re.fullmatch(r"\W*[A-Za-z]\W*", lines[-1])

@@ -317,7 +317,9 @@ _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")  # 
 _FINAL = (
     re.compile(rf"(?<!#)####(?!#)\s*+(?!{_HEADING})([^\n]*)"),
     _BOXED,
-    re.compile(r"(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*([^\n]*)", re.IGNORECASE),
+    re.compile(  # up to the next statement on the line
+        r"(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*((?:(?!\banswer\s*(?:is\b|:|=))[^\n])*)", re.IGNORECASE
+    ),
 )
 
 # %% ../../nbs/05_tasks/01_graders.ipynb #6dfa58cd
@@ -325,6 +327,7 @@ _UNCLEAR = re.compile(
     r"""
     \d\s*(?:or|to)\s+[$€£¥]?\d | \d\s?\u2013\s?[$€£¥]?\d | \bbetween\b             # one of two, a range
     |(?:^|\s)(?:at\s+(?:least|most)|(?:more|less|fewer)\s+than|up\s+to)\s+[$€£¥]?\d | [≥≤<>]\s*\d   # a bound
+    |^\W*not\b                                                                      # a denial
     |√|\\sqrt | \d\s?!(?!=) | \d:\d\d | \d_\d | \b0x                                # a root, a factorial, a time
     """,
     re.VERBOSE | re.IGNORECASE,

@@ -17,7 +17,15 @@ from fastcore.basics import patch
 from ..tasks.graders import SPLITS, Item, hash_split
 from ..text.markers import Markers, answer_place
 from ..text.records import Certificate, Span
-from .arithmetic import _RUN, Expression, ExpressionError, _trim, format_value, read_expression
+from preflexor_lab.tools.arithmetic import (
+    Expression,
+    ExpressionError,
+    Token,
+    _pieces,
+    format_value,
+    plain_text,
+    read_expression,
+)
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c005
@@ -74,38 +82,101 @@ def _take_numbers(pool: list[Fraction], found: Expression, start: int):
             raise RuleViolation(0.25, start + a, start + b, f"{format_value(value)} is not among {among}")
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c014
+_RESULT = re.compile(r"-?\s*[0-9][0-9,]*(?:\.[0-9]+)?(?:\s*/\s*[0-9]+)?")
+
+
 def _check_result(value: Fraction, right: str, at: int):
-    "Compare the number at the beginning of `right`, which begins at `at`, with `value`; raises RuleViolation."
-    m = re.match(r"\s*([-−]?\s*[0-9][0-9/.]*)", right)
-    start, end = (at + m.start(1), at + m.end(1)) if m else (at, at + len(right))
+    "Compare the expression `right`, which begins at `at`, with `value`; raises RuleViolation."
+    said = right.strip()
+    start = at + len(right) - len(right.lstrip())
     try:
-        result = read_expression(m[1].rstrip("./")).value if m else None
+        result = read_expression(said).value if _RESULT.fullmatch(said) else None
     except ExpressionError:
         result = None
+    if result is None:
+        raise RuleViolation(0.5, start, start + len(said), f"it is {format_value(value)}")
     if result != value:
-        other = "" if result is None else f", not {format_value(result)}"
-        raise RuleViolation(0.5, start, end, f"it is {format_value(value)}" + other)
+        reason = f"it is {format_value(value)}, not {format_value(result)}"
+        raise RuleViolation(0.5, start, start + len(said), reason)
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c017
+_LEFT = re.compile(r"\(\s*left\s*:[^()\n]*\)", re.I)
+_BULLET = re.compile(r"^[ ]*(?:[-*+]\s+|[0-9]{1,2}\)\s*)(?=.*[0-9])", re.M)
+_IN_CLAIM = ("number", "operator", "open", "close", "relation", "comparison", "percent", "currency", "foreign", "hint")
+
+
+def _runs(text: str) -> list[list[Token]]:
+    "Neighbouring tokens of each line that a claim may hold; raises RuleViolation for one that words belong to."
+    for rule in (_LEFT, _BULLET):
+        text = rule.sub(lambda m: " " * len(m[0]), text)
+    tokens, runs, k = _pieces(text), [], 0
+    while k < len(tokens):
+        end = k
+        while end < len(tokens) and tokens[end].kind in _IN_CLAIM:
+            end += 1
+        run = tokens[k:end]
+        if len(run) > 1 and any(t.kind == "number" for t in run) and {"operator", "foreign"} & {t.kind for t in run}:
+            word = tokens[k - 1] if k and tokens[k - 1].kind == "word" else None
+            function = run[0].kind == "open" and run[0].glued
+            if word and (function or (run[0].kind in ("operator", "relation") and len(run) > 2)):
+                message = f"{word.text[:20]!r} is no part of an expression"
+                raise RuleViolation(0.0, word.start, run[-1].end, message)
+        if len(run) > 2 and run[0].kind == run[-1].kind == "currency":
+            run = run[1:-1]  # the dollars of LaTeX
+        if run:
+            runs.append(run)
+        k = max(end, k + 1)
+    return runs
+
+# %% ../../nbs/06_tools/04_countdown.ipynb #00f2b66b
+_HEDGE = re.compile(
+    r"\b(?:or|maybe|perhaps|possibly|about|approx(?:imately)?|roughly|around|almost|nearly|close|ish|not|never|isn't|wrong|incorrect"
+    r"|false|guess|cannot|can't|couldn't|impossible|unless|except|if|ignore|instead|actually|wait)\b",
+    re.I,
+)
+
+# %% ../../nbs/06_tools/04_countdown.ipynb #41777819
 def _find_claims(
-    response: str,  # text that is judged
-    markers: Markers | Mapping | None = None,  # of thinking, besides ours and `<think>`
-    prompt: str | None = None,  # what the response continues
+    text: str,  # the answer section in plain characters
 ) -> list[tuple[int, str]]:  # (first character, text) of each step, or of the one final expression
-    "The expressions of the answer section; raises RuleViolation when there is none."
-    a, b = answer_place(response, markers, prompt)
-    lines = [(m.start(), m[0]) for m in re.finditer(r"[^\n;]+", response[a:b]) if m[0].strip()]
-    if not lines:
-        raise RuleViolation(0.0, a, b, "no answer")
-    claims = []
-    for at, line in lines:
-        runs = [m for m in _RUN.finditer(line) if any(c.isdigit() for c in m[0])]
-        if runs:
-            best = max(runs, key=lambda m: (sum(c.isdigit() for c in m[0]), -m.start()))
-            claims.append((a + at + best.start(), best[0]))
+    "The expressions of an answer; raises RuleViolation when there is none, or more than one answer."
+    if not text.strip():
+        raise RuleViolation(0.0, 0, len(text), "no answer")
+    runs = _runs(text)
+    runs = [run for run in runs if any(t.kind == "number" for t in run)]
+    claims = [run for run in runs if {"operator", "foreign"} & {t.kind for t in run}] or runs[-1:]
     if not claims:
-        raise RuleViolation(0.0, a, b, "there is no expression in the answer")
-    return claims if len(claims) > 1 and all("=" in text for _, text in claims) else claims[-1:]
+        raise RuleViolation(0.0, 0, len(text), "there is no expression in the answer")
+    if hedge := _HEDGE.search(text):
+        raise RuleViolation(0.25, *hedge.span(), f"{hedge[0]!r}: this is not one answer")
+    found = [(run[0].start, text[run[0].start : run[-1].end]) for run in claims]
+    if all("=" in said for _, said in found):
+        return found
+    first = "".join(found[0][1].split())
+    for at, said in found[1:]:
+        if "".join(said.split()) != first:
+            raise RuleViolation(0.25, at, at + len(said), "more than one answer")
+    return found[-1:]
+
+# %% ../../nbs/06_tools/04_countdown.ipynb #c6e40c4f
+_NOT_ALLOWED = re.compile(r"[^-+*/()0-9x \n]|//|\*\*")
+_SIGN = re.compile(r"(?:^|[-+*/(])\s*([-+])")
+_ODD_NUMBER = re.compile(r"(?<![0-9])0[0-9]+")
+
+
+def _read_solution(text: str, at: int) -> Expression:
+    "An expression that begins at `at`; raises RuleViolation."
+    for rule, message in (
+        (_NOT_ALLOWED, "only + - * / and parentheses are allowed"),
+        (_SIGN, "a number has no sign of its own"),
+        (_ODD_NUMBER, "a number is written as it was given"),
+    ):
+        if odd := rule.search(text):
+            raise RuleViolation(0.0, at + odd.start(), at + odd.end(), message)
+    try:
+        return read_expression(text)
+    except ExpressionError as e:
+        raise RuleViolation(0.0, at + min(e.at, len(text)), at + len(text), str(e)) from None
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c020
 class Countdown:
@@ -138,6 +209,28 @@ def game(
     return numbers, target
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c026
+def _solve(text: str, pool: list[Fraction], target: Fraction, exactly: bool) -> tuple[int, int]:  # (start, end)
+    "Where the solution stands in an answer section in plain characters; raises RuleViolation."
+    claims = _find_claims(text)
+    for at, said in claims:
+        left, *results = said.split("=")
+        start, end = at, at + len(left.rstrip())
+        found = _read_solution(left.rstrip(), at)
+        _take_numbers(pool, found, start)
+        place = at + len(left)
+        for result in results:
+            _check_result(found.value, result, place + 1)
+            place += 1 + len(result)
+        if len(claims) > 1:
+            pool.append(found.value)
+    if found.value != target:
+        raise RuleViolation(0.5, start, end, f"this is {format_value(found.value)}, not {format_value(target)}")
+    unused = pool[:-1] if len(claims) > 1 else pool
+    if exactly and unused:
+        raise RuleViolation(0.5, start, end, f"{format_value(unused[0])} is not used")
+    return claims[0][0], end
+
+# %% ../../nbs/06_tools/04_countdown.ipynb #9d834730
 @patch
 def play(
     self: Countdown,
@@ -147,29 +240,21 @@ def play(
     prompt: str | None = None,  # what the response continues
 ) -> tuple[int, int]:  # first character of the solution, one past its last
     "Where the solution stands; raises RuleViolation."
-    claims = _find_claims(response, self.markers, prompt)
-    for at, text in claims:
-        left, equals, right = text.partition("=")
-        start, end = _trim(response, at, at + len(left))
-        if odd := re.search(r"[%^$€£]|\*\*", left):
-            message = "only + - * / and parentheses are allowed"
-            raise RuleViolation(0.0, at + odd.start(), at + odd.end(), message)
-        try:
-            found = read_expression(response[start:end])
-        except ExpressionError as e:
-            raise RuleViolation(0.0, min(start + e.at, end), end, str(e)) from None
-        _take_numbers(pool, found, start)
-        if equals:
-            _check_result(found.value, right, at + len(left) + 1)
-        if len(claims) > 1:
-            pool.append(found.value)
-    if found.value != target:
-        raise RuleViolation(0.5, start, end, f"this is {format_value(found.value)}, not {format_value(target)}")
-    unused = pool[:-1] if len(claims) > 1 else pool
-    if self.exactly and unused:
-        raise RuleViolation(0.5, start, end, f"{format_value(unused[0])} is not used")
-    first, text = claims[0]
-    return first + len(text) - len(text.lstrip()), end
+    a, b = answer_place(response, self.markers, prompt)
+    plain = plain_text(response[a:b])
+
+    def place(start, end):
+        if start >= len(plain.text):
+            return b, b
+        first, last = plain.original(start, max(end, start + 1))
+        return a + first, a + last if end > start else a + first
+
+    try:
+        return place(*_solve(plain.text, pool, target, self.exactly))
+    except RuleViolation as e:
+        score, start, end, reason = e.result
+        first, last = place(start, end)
+        raise RuleViolation(score, first, last, reason) from None
 
 # %% ../../nbs/06_tools/04_countdown.ipynb #c029
 @patch

@@ -119,7 +119,10 @@ def container(self: _Parser, at: int, path: tuple) -> tuple[dict | list, int]:
         return found, at + 1
     while True:
         if is_object:
+            key_at = at
             key, at = self.key(at)
+            if key in found:  # readers differ in which of the two counts
+                raise JSONError(f"the key {key[:40]!r} is repeated", key_at)
             found[key], at = self.value(at, (*path, key))
         else:
             item, at = self.value(at, (*path, len(found)))

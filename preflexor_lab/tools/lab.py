@@ -37,7 +37,7 @@ def _line_spans(
             error = "not the next step"
         else:
             error, words = world.line_error(line, facts, known), line.split()
-            if error and len(words) == 5 and words[1].isdigit() and words[4].isdigit() and len(words[4]) < 4:
+            if error and len(words) == 5 and words[1].isdecimal() and words[4].isdecimal() and len(words[4]) < 4:
                 known[words[0].rstrip("=")] = int(words[4])
                 if error.endswith(f"not {words[4]}"):
                     start = end - len(words[4])
