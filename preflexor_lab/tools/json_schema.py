@@ -15,6 +15,7 @@ from itertools import islice
 from json.decoder import JSONDecodeError, scanstring
 from typing import Any
 
+import regex
 from fastcore.basics import patch
 
 from ..text.markers import Markers
@@ -147,6 +148,49 @@ def read_json(
         raise JSONError("there is more text behind the value", end)
     return found, parser.places
 
+# %% ../../nbs/06_tools/07_json_schema.ipynb #1c053fd6
+class _NotDecided(Exception):
+    "A pattern of the schema took too long on the response."
+
+
+def _found(pattern: str, text: str, seconds: float = 2.0) -> bool:
+    "Whether a pattern of a schema is in a text."
+    try:
+        return bool(regex.search(pattern, text, timeout=seconds))
+    except TimeoutError:
+        reason = f"the schema's pattern {pattern[:40]!r} is not decided after {seconds:g} s on {text[:40]!r}"
+        raise _NotDecided(reason) from None
+
+
+def _pattern(validator, pattern, instance, schema):
+    "The keyword `pattern`."
+    from jsonschema import ValidationError
+
+    if validator.is_type(instance, "string") and not _found(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator, patterns, instance, schema):
+    "The keyword `patternProperties`."
+    if validator.is_type(instance, "object"):
+        for pattern, below in patterns.items():
+            for key in (k for k in instance if _found(pattern, k)):
+                yield from validator.descend(instance[key], below, path=key, schema_path=pattern)
+
+
+def _additional_properties(of):
+    "The keyword `additionalProperties` of a draft, which is told the properties that a pattern has found."
+
+    def keyword(validator, allowed, instance, schema):
+        if not validator.is_type(instance, "object"):
+            return
+        patterns = schema.get("patternProperties", {})
+        known = {k: True for k in instance if any(_found(p, k) for p in patterns)}
+        left = {k: v for k, v in schema.items() if k != "patternProperties"}
+        yield from of(validator, allowed, instance, left | {"properties": schema.get("properties", {}) | known})
+
+    return keyword
+
 # %% ../../nbs/06_tools/07_json_schema.ipynb #c030
 @lru_cache(maxsize=64)
 def _validator(text: str):
@@ -162,7 +206,9 @@ def _validator(text: str):
         cls.check_schema(schema)
     except jsonschema.SchemaError as e:
         raise ValueError(f"the schema is not valid: {e.message[:200]}") from None
-    return cls(schema, registry=REGISTRY)
+    timed = {"pattern": _pattern, "patternProperties": _pattern_properties}
+    timed["additionalProperties"] = _additional_properties(cls.VALIDATORS["additionalProperties"])
+    return jsonschema.validators.extend(cls, timed)(schema, registry=REGISTRY)
 
 # %% ../../nbs/06_tools/07_json_schema.ipynb #c033
 _MAX_VIOLATIONS = 50  # that are reported
@@ -223,6 +269,8 @@ def __call__(
         spans = _violations(schema, value, places, a)
     except (ImportError, MemoryError):
         raise
+    except _NotDecided as e:
+        return zero_certificate(response, f"{e}", a, b)
     except Exception as e:  # SchemaError, re.error, a reference that leads nowhere or in circles
         message = f"json: the schema cannot be used ({type(e).__name__}: {str(e)[:200]})"
         return Certificate(0.0, False, error=message)
