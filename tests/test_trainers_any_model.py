@@ -214,3 +214,22 @@ def test_a_policy_in_bfloat16_samples_through_its_adapter(tmp_path):
     trainer = PolicyTrainer(model, args, rows, tokenizer, tool=lambda p, r, row: float(len(r) % 3))
     trainer.train()
     assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters() if n in before)
+
+
+def test_every_training_of_a_model_is_under_autocast(tmp_path):
+    "accelerate wraps a model once and marks it; the mark goes with the wrapping, or a second training is in float32."
+    from preflexor_lab.models.loading import load_model, load_tokenizer, nano_path
+    from preflexor_lab.training.callbacks import fit
+    from preflexor_lab.training.sft import SFTConfig, SFTTrainer
+
+    path = str(nano_path("novice"))
+    model, tokenizer = load_model(path, dtype=torch.float32), load_tokenizer(path)
+    seen, row = [], dict(prompt="what is bone ?", completion=" 4")
+    model.get_output_embeddings().register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    for k in range(3):
+        args = SFTConfig(str(tmp_path / str(k)), use_cpu=True, bf16=True, report_to="none", max_steps=1)
+        fit(SFTTrainer(model, args, [row] * 8, processing_class=tokenizer))
+        assert seen and all(seen), f"training {k} ran without autocast"
+        model(torch.tensor([[1, 2]]))
+        assert not seen[-1]
+        seen.clear()

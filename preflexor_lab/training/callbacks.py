@@ -269,7 +269,8 @@ def _newest_checkpoint(folder: Path) -> str | None:
 
 # %% ../../nbs/08_training/05_callbacks.ipynb #c056
 def _remove_autocast(model) -> None:
-    "Give a model the `forward` back that it had before accelerate wrapped it."
+    "Give a model the `forward` back that it had before accelerate wrapped it, and let the next trainer wrap it again."
+    vars(model).pop("_is_accelerate_prepared", None)
     original = vars(model).pop(
         "_original_forward", None
     )  # accelerate's own unwrapping takes off transformers' part too
