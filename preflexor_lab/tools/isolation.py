@@ -30,7 +30,7 @@ from functools import cache
 
 from .plain import receive_message, send_message
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c005
+# %% ../../nbs/06_tools/05b_isolation.ipynb #ce6d4851
 _CALLS = """
 read 0 63|write 1 64|close 3 57|fstat 5 80|poll 7 -|ppoll 271 73|lseek 8 62|mmap 9 222|mprotect 10 226|munmap 11 215
 brk 12 214|rt_sigaction 13 134|rt_sigprocmask 14 135|rt_sigreturn 15 139|pselect6 270 72|select 23 -|sched_yield 24 124
@@ -45,7 +45,7 @@ _AUDIT_NUMBER = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3, _THREAD = 435, 0x00010000
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #91a0eff1
 def allowed_calls(
     machine: str,  # as `platform.machine()` says it
 ) -> list[int]:  # empty for an unknown processor
@@ -55,18 +55,14 @@ def allowed_calls(
     rows = [row.split() for row in _CALLS.strip().replace("\n", "|").split("|")]
     return [int(row[_COLUMN[machine]]) for row in rows if row[_COLUMN[machine]] != "-"]
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c008
+# %% ../../nbs/06_tools/05b_isolation.ipynb #a74a2154
 _LOAD, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
-
-def filter_program(
-    machine: str,  # as `platform.machine()` says it
-) -> bytes:  # eight bytes for each instruction; empty for an unknown processor
-    "The filter in the form that the kernel reads."
-    if machine not in _COLUMN:
-        return b""
-    code = [
+# %% ../../nbs/06_tools/05b_isolation.ipynb #7035bc17
+def _first_rules(machine: str) -> list[tuple]:
+    "What the filter looks at before the table of calls: the processor, `clone3`, `clone`."
+    return [
         (_LOAD, 0, 0, 4),
         (_JUMP_EQUAL, 1, 0, _AUDIT_NUMBER[machine]),
         (_RETURN, 0, 0, _KILL),
@@ -79,12 +75,21 @@ def filter_program(
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _ERROR | errno.EPERM),
     ]
+
+# %% ../../nbs/06_tools/05b_isolation.ipynb #9c39cf52
+def filter_program(
+    machine: str,  # as `platform.machine()` says it
+) -> bytes:  # eight bytes for each instruction; empty for an unknown processor
+    "The filter in the form that the kernel reads."
+    if machine not in _COLUMN:
+        return b""
+    code = _first_rules(machine)
     for number in allowed_calls(machine):
         code += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
     code.append((_RETURN, 0, 0, _ERROR | errno.EPERM))
     return b"".join(struct.pack("=HBBI", *row) for row in code)
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c011
+# %% ../../nbs/06_tools/05b_isolation.ipynb #22d6cb61
 _PARENT_DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 1, 38, 22, 2
 
 
@@ -101,13 +106,13 @@ def _kernel() -> tuple:
     head = ctypes.create_string_buffer(head, len(head))
     return prctl, ctypes.addressof(head) if program else 0, (code, head)
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #462249b1
 def _prctl(*args) -> bool:
     "One request to the kernel about this process; False when it is refused, or there is no such kernel."
     prctl = _kernel()[0]
     return prctl is not None and prctl(*(*args, 0, 0, 0, 0)[:5]) == 0
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #a4b9dfcd
 def die_with_parent(
     parent: int,  # its process id, read before the fork
 ):
@@ -115,16 +120,13 @@ def die_with_parent(
     if _prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL) and os.getppid() != parent:
         os._exit(0)
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #f5b00e08
 def put_on_filter() -> bool:  # False: this system has no such filter
     "Allow this process nothing but computing, for ever."
     address = _kernel()[1]
     return bool(address) and _prctl(_NO_NEW_PRIVILEGES, 1) and _prctl(_SECCOMP, _FILTER, address)
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c016
-_NOBODY = 65534
-
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #a38adeac
 @cache  # read once, before the forks
 def _address_space() -> int:
     "Bytes of address space of the interpreter; Linux only."
@@ -133,7 +135,16 @@ def _address_space() -> int:
     with open("/proc/self/statm") as f:
         return int(f.read().split()[0]) * resource.getpagesize()
 
+# %% ../../nbs/06_tools/05b_isolation.ipynb #fceead67
+def _lower_limit(name: str, value: int):
+    "Lower one limit of this process for good."
+    which = getattr(resource, f"RLIMIT_{name}")
+    hard = resource.getrlimit(which)[1]
+    room = int(name == "CPU")  # between the signal that says why and the one that ends
+    ceiling = value + room if hard == resource.RLIM_INFINITY else min(value + room, hard)
+    resource.setrlimit(which, (min(value, ceiling), ceiling))
 
+# %% ../../nbs/06_tools/05b_isolation.ipynb #8a491945
 def limit_resources(
     seconds: int,  # of processor time
     memory_mb: float,  # MB beyond the interpreter; Linux only
@@ -145,11 +156,10 @@ def limit_resources(
     if not _kernel()[1]:
         limits["NPROC"] = 0  # threads, too: with a filter they are allowed
     for name, value in limits.items():
-        which = getattr(resource, f"RLIMIT_{name}")
-        hard = resource.getrlimit(which)[1]
-        room = int(name == "CPU")  # between the signal that says why and the one that ends
-        ceiling = value + room if hard == resource.RLIM_INFINITY else min(value + room, hard)
-        resource.setrlimit(which, (min(value, ceiling), ceiling))
+        _lower_limit(name, value)
+
+# %% ../../nbs/06_tools/05b_isolation.ipynb #bdd38d49
+_NOBODY = 65534
 
 
 def become_nobody():
@@ -159,7 +169,7 @@ def become_nobody():
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c019
+# %% ../../nbs/06_tools/05b_isolation.ipynb #3573dabb
 _GROUPS = frozenset(
     """os socket subprocess ctypes shutil tempfile fcntl resource signal gc pty mmap cpython pdb urllib http ftplib
     smtplib sqlite3 webbrowser syslog""".split()
@@ -175,12 +185,12 @@ _MODULES = frozenset(
     __main__ preflexor_lab""".split()
 )
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #cf890207
 def hide_modules() -> list:  # to be kept: freeing them takes time
     "Take the modules that reach out of the process from the table of modules; who has imported one keeps it."
     return [sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in _MODULES]
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #f870bb86
 def refuse_in_words():
     "Refuse what Python announces; for good."
 
@@ -195,7 +205,7 @@ def refuse_in_words():
 
     sys.addaudithook(hook)
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c022
+# %% ../../nbs/06_tools/05b_isolation.ipynb #687f129c
 MODULES = """
 abc argparse array ast base64 binascii bisect calendar cmath codecs collections collections.abc colorsys contextlib copy
 csv dataclasses datetime decimal difflib enum fractions functools graphlib hashlib heapq hmac html inspect io ipaddress
@@ -204,7 +214,7 @@ shlex statistics string struct sys textwrap threading time timeit traceback type
 warnings weakref zlib zoneinfo
 """.split()
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #17373646
 def import_modules():
     "Import what a program may use; a module that this Python lacks is left out."
     for name in [*MODULES, "_strptime", "encodings.idna", "encodings.latin_1", "encodings.ascii", "encodings.utf_16"]:
@@ -213,51 +223,61 @@ def import_modules():
         except ImportError:
             continue
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c025
-def serve_forks(
-    fd: int,  # of the control socket
-    job: Callable,  # fd -> nothing; runs in a process of its own
-):
-    "Fork a process for each socket that arrives, until the control socket is closed."
+# %% ../../nbs/06_tools/05b_isolation.ipynb #a1c0bcc6
+def _get_ready() -> list:  # modules, to be kept
+    "Bring a process into the state in which its forks start."
     import_modules()
     for which in (resource.RLIMIT_CPU, resource.RLIMIT_AS):  # those of a worker that started it
         hard = resource.getrlimit(which)[1]
         resource.setrlimit(which, (hard, hard))
     _kernel(), _address_space()
-    hidden = hide_modules()  # noqa: F841
+    hidden = hide_modules()
     gc.freeze()  # a collection in a forked process would copy every page
+    return hidden
+
+# %% ../../nbs/06_tools/05b_isolation.ipynb #e61bb320
+def _fork_job(control: socket.socket, fd: int, job: Callable):
+    "Do a job in a new process, with the socket that it came with."
+    me = os.getpid()
+    if os.fork() == 0:
+        control.close()
+        try:
+            become_nobody()
+            die_with_parent(me)
+            job(fd)
+        finally:
+            os._exit(0)
+    os.close(fd)
+
+# %% ../../nbs/06_tools/05b_isolation.ipynb #4595afeb
+def _forget_ended():
+    "Ask for the processes that have ended."
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass  # none is left
+
+# %% ../../nbs/06_tools/05b_isolation.ipynb #9a7b5913
+def serve_forks(
+    fd: int,  # of the control socket
+    job: Callable,  # fd -> nothing; runs in a process of its own
+):
+    "Fork a process for each socket that arrives, until the control socket is closed."
+    hidden = _get_ready()  # noqa: F841
     control, parent = socket.socket(fileno=fd), os.getppid()
     send_message(fd, dict(ready=True, uid=os.getuid(), filter=bool(_kernel()[1])))
     while True:
-        if not select.select([control], [], [], 2.0)[0]:
-            if os.getppid() != parent:
-                return
-        else:
+        if select.select([control], [], [], 2.0)[0]:
             message, fds, _, _ = socket.recv_fds(control, 1, 1)
             if not message:
                 return
-            me = os.getpid()
-            if os.fork() == 0:
-                control.close()
-                try:
-                    become_nobody()
-                    die_with_parent(me)
-                    job(fds[0])
-                finally:
-                    os._exit(0)
-            os.close(fds[0])
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            pass  # none is left
+            _fork_job(control, fds[0], job)
+        elif os.getppid() != parent:
+            return
+        _forget_ended()
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c028
-_WRAPPERS = {
-    "bubblewrap": "bwrap --ro-bind / / --dev /dev --unshare-all --uid 65534 --gid 65534 --clearenv --".split(),
-    "unshare": "unshare --user --net --pid --ipc --uts --fork --".split(),
-    "": [],
-}
+# %% ../../nbs/06_tools/05b_isolation.ipynb #f3dba142
 _START_SECONDS = 20  # for one way, on a busy machine
 _SERVER_PROGRAM = """
 import importlib, sys, types
@@ -271,6 +291,13 @@ job = getattr(importlib.import_module(module), function)
 isolation.serve_forks(0, job)
 """
 
+# %% ../../nbs/06_tools/05b_isolation.ipynb #75118803
+_WRAPPERS = {
+    "bubblewrap": "bwrap --ro-bind / / --dev /dev --unshare-all --uid 65534 --gid 65534 --clearenv --".split(),
+    "unshare": "unshare --user --net --pid --ipc --uts --fork --".split(),
+    "": [],
+}
+
 
 def _wrapped(wrapper: str) -> list[str] | None:
     "The command of a wrapper, with its place; None where it is not installed."
@@ -280,7 +307,7 @@ def _wrapped(wrapper: str) -> list[str] | None:
     place = shutil.which(command[0])
     return [place, *command[1:]] if place else None
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c032
+# %% ../../nbs/06_tools/05b_isolation.ipynb #d25e1167
 class ForkServer:
     "Processes for one kind of job; thread-safe, and opened anew in a fork of this process."
 
@@ -299,7 +326,7 @@ class ForkServer:
         layers += [f"namespaces ({self.wrapper})"] if self.wrapper else []
         return ", ".join([*layers, "resource limits", "audit hook"])
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #8f72e8b3
 def _end_server(process: subprocess.Popen, control: socket.socket, pid: int):
     "Close the socket and kill the group; a fork of this process leaves the group alone."
     control.close()
@@ -310,7 +337,26 @@ def _end_server(process: subprocess.Popen, control: socket.socket, pid: int):
             pass  # it has ended by itself
         process.wait()
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c035
+# %% ../../nbs/06_tools/05b_isolation.ipynb #e93f3ed0
+def _try_way(
+    server: ForkServer,  # whose first way is tried
+    command: list[str],  # of the wrapper and the interpreter
+) -> bool:  # the server is ready
+    "Start a process for the server, and wait until it is ready."
+    ours, theirs = socket.socketpair()
+    streams = dict(stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, **streams, cwd="/", env={}, start_new_session=True)
+    theirs.close()
+    server.close = weakref.finalize(server, _end_server, process, ours, os.getpid())
+    try:
+        server.told = receive_message(ours.fileno(), time.monotonic() + _START_SECONDS)
+    except (EOFError, OSError):
+        server.close()
+        return False
+    server._control, server._owner, server.wrapper, server.pid = ours, os.getpid(), server._ways[0], process.pid
+    return True
+
+# %% ../../nbs/06_tools/05b_isolation.ipynb #d74a508e
 def open_server(
     server: ForkServer,  # whose process has ended, or was never started
 ):
@@ -319,26 +365,15 @@ def open_server(
     package = importlib.util.find_spec("preflexor_lab").submodule_search_locations[0]
     python = [sys.executable, "-I", "-S", "-c", _SERVER_PROGRAM, package, server.module, server.function]
     while server._ways:
-        wrapper = server._ways[0]
-        if (command := _wrapped(wrapper)) is not None:
-            ours, theirs = socket.socketpair()
-            streams = dict(stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            process = subprocess.Popen([*command, *python], **streams, cwd="/", env={}, start_new_session=True)
-            theirs.close()
-            server.close = weakref.finalize(server, _end_server, process, ours, os.getpid())
-            try:
-                server.told = receive_message(ours.fileno(), time.monotonic() + _START_SECONDS)
-            except (EOFError, OSError):
-                server.close()
-            else:
-                server._control, server._owner, server.wrapper, server.pid = ours, os.getpid(), wrapper, process.pid
-                return
+        command = _wrapped(server._ways[0])
+        if command is not None and _try_way(server, [*command, *python]):
+            return
         if len(server._ways) == 1:
             break
         server._ways.pop(0)
     raise RuntimeError(f"a process for programs does not start: {sys.executable}")
 
-# %% ../../nbs/06_tools/05b_isolation.ipynb #c038
+# %% ../../nbs/06_tools/05b_isolation.ipynb #2b9c5299
 def _new_job(server: ForkServer) -> socket.socket:
     "A socket to a new process; a server that is gone is started again, once."
     for attempt in range(2):
@@ -354,7 +389,7 @@ def _new_job(server: ForkServer) -> socket.socket:
             theirs.close()
     raise RuntimeError("the process that starts processes for programs has ended")
 
-
+# %% ../../nbs/06_tools/05b_isolation.ipynb #26a43565
 @contextmanager
 def open_job(
     server: ForkServer,  # that forks the process

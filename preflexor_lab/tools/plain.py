@@ -21,7 +21,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c005
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #fc899f6c
 MAX_DEPTH = 60  # of values inside values
 NAMED = {
     name: getattr(builtins, name)
@@ -32,7 +32,7 @@ NAMED = {
     ).split()
 }
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #6405faf0
 class NotPlain(ValueError):
     "A value that has no plain form, or bytes that are none."
 
@@ -43,7 +43,7 @@ def refuse(
     "What becomes of other values, unless the caller knows better; raises NotPlain."
     raise NotPlain(f"a value of the type {type(value).__name__} is not plain")
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c008
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #3eeb4240
 def _items(value, part) -> list:
     return [part(x) for x in value]
 
@@ -51,9 +51,24 @@ def _items(value, part) -> list:
 def _pairs(value, part) -> list:
     return [[part(k), part(v)] for k, v in value.items()]
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #bb672de5
 # type, tag, (value, part) -> content; the first row that fits counts
+_LIBRARY_WRITERS = (
+    (deque, "deque", lambda v, part: [_items(v, part), v.maxlen]),
+    (OrderedDict, "OrderedDict", _pairs),
+    (Counter, "Counter", _pairs),
+    (defaultdict, "dict", _pairs),
+    (Decimal, "Decimal", lambda v, part: str(v)),
+    (Fraction, "Fraction", lambda v, part: [hex(v.numerator), hex(v.denominator)]),
+    (datetime, "datetime", lambda v, part: v.isoformat()),
+    (date, "date", lambda v, part: v.isoformat()),
+    (clock_time, "time", lambda v, part: v.isoformat()),
+    (timedelta, "timedelta", lambda v, part: [v.days, v.seconds, v.microseconds]),
+)
+
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #b0a9861b
 _WRITERS = (
+    *_LIBRARY_WRITERS,
     (int, "int", lambda v, part: hex(v)),
     (complex, "complex", lambda v, part: [v.real, v.imag]),
     (bytes, "bytes", lambda v, part: v.hex()),
@@ -62,22 +77,12 @@ _WRITERS = (
     (tuple, "tuple", _items),
     (set, "set", _items),
     (frozenset, "frozenset", _items),
-    (deque, "deque", lambda v, part: [_items(v, part), v.maxlen]),
-    (OrderedDict, "OrderedDict", _pairs),
-    (Counter, "Counter", _pairs),
-    (defaultdict, "dict", _pairs),
     (dict, "dict", _pairs),
     (range, "range", lambda v, part: [v.start, v.stop, v.step]),
-    (Decimal, "Decimal", lambda v, part: str(v)),
-    (Fraction, "Fraction", lambda v, part: [hex(v.numerator), hex(v.denominator)]),
-    (datetime, "datetime", lambda v, part: v.isoformat()),
-    (date, "date", lambda v, part: v.isoformat()),
-    (clock_time, "time", lambda v, part: v.isoformat()),
-    (timedelta, "timedelta", lambda v, part: [v.days, v.seconds, v.microseconds]),
 )
 _BY_TYPE = {row[0]: row for row in _WRITERS}
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #1071e037
 def _writer(kind: type) -> tuple | None:
     "The row of a type, or of the one that it inherits from without another idea of equality."
     if kind in _BY_TYPE:
@@ -85,7 +90,19 @@ def _writer(kind: type) -> tuple | None:
     found = next((row for row in _WRITERS if issubclass(kind, row[0])), None)
     return found if found and kind.__eq__ is found[0].__eq__ else None
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c011
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #d9b11f8c
+def _tagged(value: Any, part: Callable) -> list | None:
+    "The pair of a tag and its content; None for what has no plain form."
+    kind = type(value)
+    if isinstance(value, tuple) and hasattr(kind, "_fields") and _writer(kind):
+        return ["record", [kind.__name__, list(kind._fields), _items(value, part)]]
+    if row := _writer(kind):
+        return [row[1], row[2](value, part)]
+    if kind in (type, type(len)) and NAMED.get(value.__name__) is value:
+        return ["named", value.__name__]
+    return None
+
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #78877e4b
 def encode(
     value: Any,  # to be written
     other: Callable = refuse,  # value that is not plain -> [tag, content]
@@ -93,31 +110,16 @@ def encode(
 ):  # what `json` writes
     "A plain value as JSON; raises NotPlain for one that is nested too deep, and what `other` raises."
     kind = type(value)
-    if value is None or kind in (bool, str, float):
-        return value
-    if kind is int and -(2**63) <= value < 2**63:
+    if value is None or kind in (bool, str, float) or (kind is int and -(2**63) <= value < 2**63):
         return value
     if depth > MAX_DEPTH:
         raise NotPlain(f"the value is nested more than {MAX_DEPTH} deep")
-
-    def part(x):
-        return encode(x, other, depth + 1)
-
     if isinstance(value, (str, float)) and kind.__eq__ in (str.__eq__, float.__eq__):
         return str.__str__(value) if isinstance(value, str) else float.__float__(value)
-    if isinstance(value, tuple) and hasattr(kind, "_fields") and _writer(kind):
-        return ["record", [kind.__name__, list(kind._fields), _items(value, part)]]
-    if row := _writer(kind):
-        return [row[1], row[2](value, part)]
-    if kind in (type, type(len)) and NAMED.get(value.__name__) is value:
-        return ["named", value.__name__]
-    return other(value)
+    written = _tagged(value, lambda x: encode(x, other, depth + 1))
+    return other(value) if written is None else written
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c015
-def _hex(text) -> int:
-    return int(text, 16)
-
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #da86055c
 def _read_pairs(kind: type) -> Callable:
     def read(content, part):
         built = kind()
@@ -131,31 +133,44 @@ def _read_pairs(kind: type) -> Callable:
 def _read_items(kind: type) -> Callable:
     return lambda content, part: kind([part(x) for x in content])
 
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #5cac8976
+def _hex(text) -> int:
+    return int(text, 16)
+
 
 def _record(content, part) -> tuple:
     name, fields, values = content
     return namedtuple(name, fields)(*[part(x) for x in values])
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #29a5c972
 _READERS = {
     "int": lambda c, part: _hex(c),
-    "complex": lambda c, part: complex(*c),
-    "bytes": lambda c, part: bytes.fromhex(c),
-    "bytearray": lambda c, part: bytearray.fromhex(c),
+    **{kind.__name__: (lambda c, part, kind=kind: kind(*c)) for kind in (complex, range, timedelta)},
+    **{kind.__name__: (lambda c, part, kind=kind: kind.fromhex(c)) for kind in (bytes, bytearray)},
     **{kind.__name__: _read_items(kind) for kind in (list, tuple, set, frozenset)},
     **{kind.__name__: _read_pairs(kind) for kind in (dict, OrderedDict, Counter)},
     "deque": lambda c, part: deque([part(x) for x in c[0]], c[1]),
     "record": _record,
-    "range": lambda c, part: range(*c),
     "Decimal": lambda c, part: Decimal(c),
     "Fraction": lambda c, part: Fraction(_hex(c[0]), _hex(c[1])),
     **{kind.__name__: (lambda c, part, kind=kind: kind.fromisoformat(c)) for kind in (datetime, date, clock_time)},
-    "timedelta": lambda c, part: timedelta(*c),
     "named": lambda c, part: NAMED[c],
     "iterator": lambda c, part: iter([part(x) for x in c]),
 }
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c018
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #c885a325
+def _read_tagged(tag: str, content: Any, part: Callable) -> Any:
+    "The value of one pair; raises NotPlain for an unknown tag, and for content of another form."
+    if tag not in _READERS:
+        raise NotPlain(f"the bytes have an unknown tag {tag[:40]!r}")
+    try:
+        return _READERS[tag](content, part)
+    except NotPlain:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        raise NotPlain(f"the bytes are no {tag}: {type(e).__name__}") from None
+
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #7095fe05
 def decode(
     data: Any,  # what `json` read
     other: dict | None = None,  # tag -> content -> value, for tags besides those of plain values
@@ -169,16 +184,9 @@ def decode(
     tag, content = data
     if other and tag in other:
         return other[tag](content)
-    if tag not in _READERS:
-        raise NotPlain(f"the bytes have an unknown tag {tag[:40]!r}")
-    try:
-        return _READERS[tag](content, lambda x: decode(x, other, depth + 1))
-    except NotPlain:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-        raise NotPlain(f"the bytes are no {tag}: {type(e).__name__}") from None
+    return _read_tagged(tag, content, lambda x: decode(x, other, depth + 1))
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c023
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #c5a83b20
 MAX_MESSAGE = 2**23  # bytes
 
 
@@ -194,7 +202,7 @@ def send_message(
     while body:
         body = body[os.write(fd, body) :]
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #649a7481
 def _read_exactly(fd: int, n: int, until: float | None) -> bytes:
     "So many bytes; raises EOFError at the end, TimeoutError when the time is over."
     parts = []
@@ -207,7 +215,7 @@ def _read_exactly(fd: int, n: int, until: float | None) -> bytes:
         n -= len(parts[-1])
     return b"".join(parts)
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #e4d04070
 def receive_message(
     fd: int,  # to read from
     until: float | None = None,  # of `time.monotonic()`
@@ -221,14 +229,14 @@ def receive_message(
     except (ValueError, RecursionError) as e:
         raise NotPlain(f"the bytes are no message: {type(e).__name__}") from None
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #c762c136
 def echo_message(
     fd: int,  # to read from and to write to
 ):
     "The smallest job: one message comes back."
     send_message(fd, receive_message(fd))
 
-# %% ../../nbs/06_tools/05a_plain_values.ipynb #c027
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #ea2af64f
 def _merged(old: Any, new: Any) -> Any:
     "The old object with the new content, where it can take it."
     if type(old) is type(new) and isinstance(old, (list, dict, set, bytearray, deque)):
@@ -236,7 +244,7 @@ def _merged(old: Any, new: Any) -> Any:
         return old
     return new
 
-
+# %% ../../nbs/06_tools/05a_plain_values.ipynb #37a0eb61
 def update(
     old: Any,  # a container that may change
     new: Any,  # of the same type
