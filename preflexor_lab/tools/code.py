@@ -24,11 +24,17 @@ from .plain import NotPlain, encode, receive_message, send_message
 from .referee import COMMON, TEST_MODULES
 from .sandbox import MAX_RESPONSE_CHARS, reject_long_response, zero_certificate
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c005
+# %% ../../nbs/06_tools/06_python_code.ipynb #59a80140
 _DEFINES = r"^(?:async +def|def|class|) *%s\b *[(:=]"
 _FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.S)
 
 
+def _defining(blocks: Sequence[re.Match], names: Sequence[str]) -> Sequence[re.Match]:
+    "The blocks that define most of the names; all blocks where none defines any."
+    defined = [sum(bool(re.search(_DEFINES % re.escape(n), m[2], re.M)) for n in names) for m in blocks]
+    return [m for m, n in zip(blocks, defined) if n == max(defined)] if any(defined) else blocks
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #23830e62
 def block_span(
     response: str,  # the text judged
     languages: Sequence[str],  # names after the opening fence, the plain fence included as ""
@@ -39,9 +45,7 @@ def block_span(
     "Where the last fenced block of the answer stands, else the whole answer; a block with a language goes first."
     a, b = answer_place(response, markers, prompt)
     found = [m for m in _FENCE.finditer(response, a, b) if m[1].strip().lower() in languages]
-    defined = [sum(bool(re.search(_DEFINES % re.escape(n), m[2], re.M)) for n in names) for m in found]
-    if any(defined):
-        found = [m for m, n in zip(found, defined) if n == max(defined)]
+    found = _defining(found, names)
     if named := [m for m in found if m[1].strip()]:
         found = named
     return found[-1].span(2) if found else (a, b)
@@ -67,7 +71,15 @@ def _offset(code: str, line: int, column: int) -> int:
     begin = max(code.rfind("\n", 0, start), code.rfind("\r", 0, start)) + 1
     return min(begin + column - 1, end)
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c014
+# %% ../../nbs/06_tools/06_python_code.ipynb #a02ae2c8
+def _mistake(code: str, e: SyntaxError) -> tuple[int, int, str]:
+    "Where the compiler says that a mistake is: (start, end, message)."
+    line, column = e.lineno or 1, max(1, e.offset or 1)
+    start = _offset(code, line, column)
+    end = _offset(code, e.end_lineno, e.end_offset) if e.end_lineno and (e.end_offset or 0) > 0 else start + 1
+    return start, min(len(code), max(start, end)), f"line {line}, column {column}: {e.msg}"
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #0c94474f
 def compile_error(
     code: str,  # a program
 ) -> tuple[int, int, str] | None:  # (start, end, message) of the mistake; None when it compiles
@@ -77,15 +89,12 @@ def compile_error(
             warnings.simplefilter("ignore")
             compile(code, "<answer>", "exec", dont_inherit=True)
     except SyntaxError as e:
-        line, column = e.lineno or 1, max(1, e.offset or 1)
-        start = _offset(code, line, column)
-        end = _offset(code, e.end_lineno, e.end_offset) if e.end_lineno and (e.end_offset or 0) > 0 else start + 1
-        return start, min(len(code), max(start, end)), f"line {line}, column {column}: {e.msg}"
+        return _mistake(code, e)
     except (ValueError, MemoryError, RecursionError, OverflowError) as e:
         return 0, len(code), f"it cannot be compiled: {type(e).__name__}: {str(e)[:100]}"
     return None
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c018
+# %% ../../nbs/06_tools/06_python_code.ipynb #fcde10a4
 def _shown(tree: ast.Module, source: str) -> str:
     "One line that names a test: the call of `assert call == literal`, else its beginning."
     claim = tree.body[0].test if len(tree.body) == 1 and isinstance(tree.body[0], ast.Assert) else None
@@ -96,7 +105,26 @@ def _shown(tree: ast.Module, source: str) -> str:
             source = ast.unparse(calls[0])
     return " ".join(source.split())[:100]
 
+# %% ../../nbs/06_tools/06_python_code.ipynb #e74c83ff
+def _imported(tree: ast.AST) -> list[str]:
+    "Modules that statements import, by their first name."
+    names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    names += [("." * n.level) + (n.module or "") for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    return [name.partition(".")[0] for name in names]
 
+# %% ../../nbs/06_tools/06_python_code.ipynb #03d580a5
+def _read_statements(source: str) -> dict:  # `source`, `shown`
+    "A test that is statements; raises what `ast.parse` raises, and ValueError for a module that is not there."
+    tree = ast.parse(source)
+    if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Compare):
+        source = f"assert {ast.unparse(tree)}"
+        tree = ast.parse(source)
+    for name in _imported(tree):
+        if name not in TEST_MODULES:
+            raise ValueError(f"the module {name} is not there for tests")
+    return dict(source=source, shown=_shown(tree, source))
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #d40890f8
 def read_test(
     test,  # 'assert f(2) == 4', other statements, or a pair (call, expected value)
 ) -> dict:  # `source`, or `call` and `expected`; `shown` for a reader
@@ -105,31 +133,34 @@ def read_test(
         if isinstance(test, (tuple, list)) and len(test) == 2 and isinstance(test[0], str):
             ast.parse(test[0], mode="eval")
             return dict(call=test[0], expected=encode(test[1]), shown=" ".join(test[0].split())[:100])
-        tree = ast.parse(test)
-        if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Compare):
-            test = f"assert {ast.unparse(tree)}"
-            tree = ast.parse(test)
-        for name in _imported(tree):
-            if name not in TEST_MODULES:
-                raise ValueError(f"the module {name} is not there for tests")
-        return dict(source=test, shown=_shown(tree, test))
+        return _read_statements(test)
     except (SyntaxError, TypeError, ValueError, RecursionError) as e:
         raise ValueError(
             f"the test {str(test)[:60]!r} cannot be used ({type(e).__name__}: {e}); "
             "write 'assert f(2) == 4' or a pair of a call and a plain value"
         ) from None
 
-
-def _imported(tree: ast.AST) -> list[str]:
-    "Modules that statements import, by their first name."
-    names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
-    names += [("." * n.level) + (n.module or "") for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-    return [name.partition(".")[0] for name in names]
-
-# %% ../../nbs/06_tools/06_python_code.ipynb #c022
+# %% ../../nbs/06_tools/06_python_code.ipynb #0d919897
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+def _bound_names(nodes: Sequence[ast.AST]) -> set[str]:
+    "Names that statements give a meaning to: by assignment, definition, import, as an argument or an exception."
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    own |= {n.name for n in nodes if isinstance(n, (*_FUNCTIONS, ast.ClassDef, ast.ExceptHandler))}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    own |= {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
+    return own
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #1399e800
+def _called_builtin(names: Sequence[str], called: Sequence[str]) -> list[str]:
+    "The builtin that the answer has to define anew, where tests call nothing else; raises ValueError for several."
+    shadowed = [n for n in names if n in called and not isinstance(getattr(builtins, n, None), type(BaseException))]
+    if len(shadowed) > 1:
+        raise ValueError(f"which of {', '.join(shadowed)} is the answer's? name it as `entry_point`")
+    return shadowed
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #268b55b5
 def wanted_names(
     sources: Sequence[str],  # of the tests and of their helpers
     entry_point: str | None = None,  # the function that was asked for, where it is known
@@ -140,20 +171,12 @@ def wanted_names(
     nodes = [n for source in sources for n in ast.walk(ast.parse(source))]
     loaded = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
     called = [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    own = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    own |= {n.name for n in nodes if isinstance(n, (*_FUNCTIONS, ast.ClassDef, ast.ExceptHandler))}
-    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    own |= {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
+    own = _bound_names(nodes)
     free = [n for n in dict.fromkeys(loaded) if n not in own]
     found = [n for n in free if not hasattr(builtins, n) and n not in COMMON and (n in called or n not in TEST_MODULES)]
-    if found or not called:
-        return found
-    shadowed = [n for n in free if n in called and not isinstance(getattr(builtins, n, None), type(BaseException))]
-    if len(shadowed) > 1:
-        raise ValueError(f"which of {', '.join(shadowed)} is the answer's? name it as `entry_point`")
-    return shadowed
+    return found if found or not called else _called_builtin(free, called)
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c026
+# %% ../../nbs/06_tools/06_python_code.ipynb #42ea34af
 @dataclass(frozen=True)
 class Suite:
     "The tests of one task."
@@ -164,7 +187,7 @@ class Suite:
     setup: str = ""  # statements that run before the tests, with them
     lead: str = ""  # the code of the prompt, which an answer may go on
 
-
+# %% ../../nbs/06_tools/06_python_code.ipynb #ef6b282a
 def _read_lead(prompt: Any, entry_point: str | None) -> tuple[str, str]:
     "The code of a prompt and what stands in it beside the function; two empty texts for other prompts."
     if not isinstance(prompt, str) or not entry_point or f"def {entry_point}" not in prompt:
@@ -177,7 +200,27 @@ def _read_lead(prompt: Any, entry_point: str | None) -> tuple[str, str]:
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
     return prompt, "\n".join(ast.unparse(n) for n in rest if isinstance(n, kinds))
 
+# %% ../../nbs/06_tools/06_python_code.ipynb #22e42066
+def _with_check_called(tests: list[dict], sources: Sequence[str], entry_point: str | None) -> list[dict]:
+    "Tests with the call of `check` that they lack; raises ValueError when nobody says for which function."
+    body = [n for source in sources for n in ast.parse(source).body]
+    if not any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in body):
+        return tests
+    calls = [n.value for n in body if isinstance(n, ast.Expr)]
+    if any(isinstance(c, ast.Call) and getattr(c.func, "id", "") == "check" for c in calls):
+        return tests
+    if not entry_point:
+        raise ValueError("tests of the form check(candidate) need the name of the function as `entry_point`")
+    last = dict(source=f"{sources[-1]}\ncheck({entry_point})", shown=f"check({entry_point})")
+    return [*tests[:-1], last]
 
+# %% ../../nbs/06_tools/06_python_code.ipynb #f703de50
+def _used_modules(sources: Sequence[str], names: Sequence[str]) -> list[str]:
+    "Modules that tests use by their name."
+    words = {word for source in sources for word in re.findall(r"\b([a-z]\w*)\.", source)}
+    return sorted((words & TEST_MODULES) - {"pytest", *names})
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #3a1f4a0c
 def read_suite(
     meta: Mapping,  # of an item
     tests: Sequence | None = None,  # of the tool, for an item that has none
@@ -191,19 +234,11 @@ def read_suite(
     imports = "\n".join(meta.get("test_imports") or ())
     setup = "\n".join(part for part in (imports, helpers, meta.get("test_setup_code") or "") if part)
     sources = [t.get("source") or t["call"] for t in read]
-    trees = [ast.parse(source).body for source in sources]
-    if any(isinstance(n, ast.FunctionDef) and n.name == "check" for body in trees for n in body):
-        calls = [n.value for body in trees for n in body if isinstance(n, ast.Expr)]
-        if not any(isinstance(c, ast.Call) and getattr(c.func, "id", "") == "check" for c in calls):
-            if not entry_point:
-                raise ValueError("tests of the form check(candidate) need the name of the function as `entry_point`")
-            read[-1] = dict(source=f"{sources[-1]}\ncheck({entry_point})", shown=f"check({entry_point})")
+    read = _with_check_called(read, sources, entry_point)
     if setup:
         read_test(setup)
     names = wanted_names([setup, *sources], entry_point) if read else []
-    words = {word for source in sources for word in re.findall(r"\b([a-z]\w*)\.", source)}
-    modules = sorted((words & TEST_MODULES) - {"pytest", *names})
-    return Suite(tuple(read), tuple(names), tuple(modules), setup, lead)
+    return Suite(tuple(read), tuple(names), tuple(_used_modules(sources, names)), setup, lead)
 
 # %% ../../nbs/06_tools/06_python_code.ipynb #c030
 def _definitions(code: str) -> dict[str, int]:
@@ -216,11 +251,32 @@ def _definitions(code: str) -> dict[str, int]:
             found |= {t.id: node.lineno for t in node.targets if isinstance(t, ast.Name)}
     return found
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c034
+# %% ../../nbs/06_tools/06_python_code.ipynb #f52a4f03
 PROGRAMS = ForkServer("preflexor_lab.tools.referee", "judge")
 _READY_SECONDS = 10  # on a busy machine
 
+# %% ../../nbs/06_tools/06_python_code.ipynb #30f9bc97
+def _send_order(fd: int, order: dict):
+    "Send what is to be judged; raises RuntimeError when no process takes it."
+    try:
+        send_message(fd, order)
+        receive_message(fd, time.monotonic() + _READY_SECONDS)
+    except (EOFError, OSError, NotPlain) as e:
+        raise RuntimeError(f"the processes for the tests were not ready ({type(e).__name__}: {e})") from None
 
+# %% ../../nbs/06_tools/06_python_code.ipynb #39a2629f
+def _read_results(fd: int, seconds: float) -> tuple[list[tuple[bool, str, int]], str]:
+    "The program and each test that was reached (passed, error, line or 0); why the job ended."
+    results, started = [], time.monotonic()
+    try:
+        while "ended" not in (line := receive_message(fd, started + seconds + 2)):
+            results.append((line["ok"], " ".join(line["error"].split()), line["line"]))
+    except (EOFError, OSError):
+        late = time.monotonic() - started >= seconds
+        line = dict(ended="over the time limit" if late else "the tests ended their process")
+    return results, line["ended"] + (f" of {seconds:g} s" if line["ended"] == "over the time limit" else "")
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #33ec6dde
 def run_tests(
     program: str,  # that compiles
     suite: Suite,  # its tests
@@ -229,24 +285,21 @@ def run_tests(
 ) -> tuple[list[tuple[bool, str, int]], str]:  # (passed, error, line or 0) of the program and each test; end reason
     "Run a program and the tests that it reaches in isolated processes; raises RuntimeError when they do not start."
     order = dict(program=program, tests=suite.tests, names=suite.names)
-    order |= dict(modules=suite.modules, setup=suite.setup)
+    order |= dict(modules=suite.modules, setup=suite.setup, seconds=seconds, memory_mb=memory_mb)
     with open_job(PROGRAMS) as connection:
-        fd = connection.fileno()
-        try:
-            send_message(fd, order | dict(seconds=seconds, memory_mb=memory_mb))
-            receive_message(fd, time.monotonic() + _READY_SECONDS)
-        except (EOFError, OSError, NotPlain) as e:
-            raise RuntimeError(f"the processes for the tests were not ready ({type(e).__name__}: {e})") from None
-        results, started = [], time.monotonic()
-        try:
-            while "ended" not in (line := receive_message(fd, started + seconds + 2)):
-                results.append((line["ok"], " ".join(line["error"].split()), line["line"]))
-        except (EOFError, OSError):
-            late = time.monotonic() - started >= seconds
-            line = dict(ended="over the time limit" if late else "the tests ended their process")
-    return results, line["ended"] + (f" of {seconds:g} s" if line["ended"] == "over the time limit" else "")
+        _send_order(connection.fileno(), order)
+        return _read_results(connection.fileno(), seconds)
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c039
+# %% ../../nbs/06_tools/06_python_code.ipynb #e774be88
+def _all_results(n: int, results: list[tuple[bool, str, int]], ended: str) -> list[tuple[bool, str, int]]:
+    "What is reported of each of `n` tests, reached or not."
+    if not results or not results[0][0]:
+        broken = (False, results[0][1], results[0][2]) if results else (False, ended, 0)
+        return [broken] * n
+    missing = n + 1 - len(results)
+    return results[1:] + [(False, ended if k == 0 else f"not reached: {ended}", 0) for k in range(missing)]
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #d4edb9dc
 def _test_spans(
     code: str,  # the program
     tests: Sequence[dict],  # as `read_test` gives them
@@ -254,17 +307,11 @@ def _test_spans(
     ended: str,  # why it ended
 ) -> list[Span]:  # in characters of the code
     "One span per test, reached or not."
-    lines, definitions = line_spans(code), _definitions(code)
-    if not results or not results[0][0]:
-        broken = (False, results[0][1], results[0][2]) if results else (False, ended, 0)
-        results = [broken] * (len(tests) + 1)
-    unreached = len(tests) + 1 - len(results)
-    results = results + [(False, ended if k == 0 else f"not reached: {ended}", 0) for k in range(unreached)]
-    spans = []
-    for test, (ok, error, line) in zip(tests, results[1:]):
+    lines, definitions, spans = line_spans(code), _definitions(code), []
+    for test, (ok, error, line) in zip(tests, _all_results(len(tests), results, ended)):
         used = re.findall(r"[^\W\d]\w*", test.get("source") or test["call"])
-        home = next((definitions[n] for n in used if n in definitions), 0)
-        start, end = lines[min(line or home, len(lines)) - 1] if line or home else (0, len(code))
+        line = line or next((definitions[n] for n in used if n in definitions), 0)
+        start, end = lines[min(line, len(lines)) - 1] if line else (0, len(code))
         reason = test["shown"] if ok else f"{test['shown']}: {error}"
         spans.append(Span(start, end, 1.0 if ok else -1.0, reason))
     return spans
@@ -295,7 +342,25 @@ def _whole_program(response: str, a: int, b: int, suite: Suite) -> tuple[int, st
     lead = suite.lead.rstrip() + "\n"
     return a, lead + response[a:b], len(lead)
 
-# %% ../../nbs/06_tools/06_python_code.ipynb #c048
+# %% ../../nbs/06_tools/06_python_code.ipynb #ee1bdb1e
+def _in_response(spans: Sequence[Span], a: int, b: int, shift: int) -> tuple[Span, ...]:
+    "Spans of the program as spans of the response; what stands in the prompt is marked on the whole answer."
+    found = []
+    for s in spans:
+        end = a + s.end - shift if s.end > shift else b
+        found.append(Span(a + max(0, s.start - shift), end, s.value, s.reason))
+    return tuple(found)
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #ef3f07ee
+def _certify(spans: tuple[Span, ...]) -> Certificate:
+    "The verdict of tests that have run."
+    wrong = [s.reason for s in spans if s.value < 0]
+    reason = wrong[0] if wrong else f"{len(spans)} tests pass"
+    if not PROGRAMS.told["filter"]:
+        reason += f" (not isolated by the kernel; only {PROGRAMS.held()})"
+    return Certificate((len(spans) - len(wrong)) / len(spans), not wrong, spans, reason)
+
+# %% ../../nbs/06_tools/06_python_code.ipynb #95c0893f
 @patch
 def __call__(
     self: PythonCode,
@@ -322,12 +387,4 @@ def __call__(
         results, ended = run_tests(program, suite, self.seconds, self.memory_mb)
     except RuntimeError as e:
         return Certificate(0.0, False, error=f"code: {e}")
-    spans = []
-    for s in _test_spans(program, suite.tests, results, ended):
-        inside = s.end > shift
-        spans.append(Span(a + max(0, s.start - shift), a + s.end - shift if inside else b, s.value, s.reason))
-    wrong = [s.reason for s in spans if s.value < 0]
-    reason = wrong[0] if wrong else f"{len(spans)} tests pass"
-    if not PROGRAMS.told["filter"]:
-        reason += f" (not isolated by the kernel; only {PROGRAMS.held()})"
-    return Certificate((len(spans) - len(wrong)) / len(spans), not wrong, tuple(spans), reason)
+    return _certify(_in_response(_test_spans(program, suite.tests, results, ended), a, b, shift))

@@ -28,7 +28,7 @@ from typing import Any
 from .isolation import MODULES, die_with_parent, isolate
 from .plain import NotPlain, decode, encode, receive_message, refuse, send_message, update
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c005
+# %% ../../nbs/06_tools/05c_referee.ipynb #3b0b05cd
 class Unjudged(BaseException):
     "The test needs something that the program could fake; not an Exception, so that a test does not catch it."
 
@@ -36,7 +36,7 @@ class Unjudged(BaseException):
 class Ended(BaseException):
     "The program's process is gone, or out of time."
 
-
+# %% ../../nbs/06_tools/05c_referee.ipynb #643b22b6
 class Remote:
     "Something that lives in the other process. It has no equality, order or membership, which it could fake."
 
@@ -74,7 +74,7 @@ class Remote:
             f"the answer gives a {self._kind[:40]}, which is no plain value, and {what!r} of it can be faked"
         )
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c008
+# %% ../../nbs/06_tools/05c_referee.ipynb #39ad3599
 OPERATORS = {
     **{name: getattr(builtins, name) for name in "len str repr bool iter next int float abs".split()},
     **{name: getattr(operator, name) for name in "neg getitem setitem delitem".split()},
@@ -83,7 +83,7 @@ OPERATORS = {
 _BETWEEN_TWO = "add sub mul truediv floordiv mod pow".split()
 _REFUSED = "lt le gt ge contains instancecheck subclasscheck index".split()
 
-
+# %% ../../nbs/06_tools/05c_referee.ipynb #65e544ff
 def _forwarding(name: str) -> Callable:
     def forward(self, *args):
         if name in _BETWEEN_TWO and not isinstance(args[0], Remote):
@@ -93,45 +93,56 @@ def _forwarding(name: str) -> Callable:
     return forward
 
 
+for _name in OPERATORS:
+    setattr(Remote, f"__{_name}__", _forwarding(_name))
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #3f272ab9
 def _refusing(name: str) -> Callable:
     return lambda self, *args: self._refuse(name)
 
 
-for _name in OPERATORS:
-    setattr(Remote, f"__{_name}__", _forwarding(_name))
 for _name in _REFUSED:
     setattr(Remote, f"__{_name}__", _refusing(_name))
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c011
-def write_error(
-    error: BaseException,  # what a call raised
-    of: str = "<answer>",  # file name of the code whose line counts
-) -> dict:
-    "An exception as plain values."
+# %% ../../nbs/06_tools/05c_referee.ipynb #80b7c463
+def _line_in(error: BaseException, of: str) -> int:
+    "The last line of a file that an exception passed; 0 when it passed none."
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == of:
             line = trace.tb_lineno
         trace = trace.tb_next
+    return line
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #7feac94f
+def write_error(
+    error: BaseException,  # what a call raised
+    of: str = "<answer>",  # file name of the code whose line counts
+) -> dict:
+    "An exception as plain values."
     kinds = [k.__name__ for k in type(error).__mro__ if getattr(builtins, k.__name__, None) is k]
     try:
         said, args = str(error)[:300], encode(list(error.args))
     except Exception:  # of an exception that cannot be shown
         said, args = "", None
     kind = type(error).__name__
-    return dict(kinds=kinds, args=args, text=f"{kind}: {said}" if said else kind, line=line)
+    return dict(kinds=kinds, args=args, text=f"{kind}: {said}" if said else kind, line=_line_in(error, of))
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #ff4ca9f0
+def _builtin_errors(names: Sequence, end: bool) -> list[type]:
+    "The builtin exceptions among some names; `StopIteration` only where it may end an iteration."
+    found = [getattr(builtins, str(name), None) for name in names]
+    found = [k for k in found if isinstance(k, type) and issubclass(k, BaseException)]
+    return [k for k in found if end or k is not StopIteration]
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #236d2c71
 def read_error(
     data: dict,  # as `write_error` gives it
     end: bool = False,  # it may end an iteration: of a call it would end the `map` or `all` of a test
 ) -> BaseException:
     "An exception of a builtin class, with `told` (text, line of the program)."
-    found = [getattr(builtins, str(name), None) for name in data["kinds"]]
-    found = [k for k in found if isinstance(k, type) and issubclass(k, BaseException)]
-    found = [k for k in found if end or k is not StopIteration]
     error: Any = Exception()
-    for kind in [*found, Exception]:
+    for kind in [*_builtin_errors(data["kinds"], end), Exception]:
         try:
             error = kind(*decode(data["args"] or ["list", []]))
             break
@@ -140,7 +151,13 @@ def read_error(
     error.told = str(data["text"])[:400], int(data["line"])
     return error
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c014
+# %% ../../nbs/06_tools/05c_referee.ipynb #d4f971b7
+# what a test may pass: read to its end, it goes over as an iterator of what it gave
+_ITERATORS: tuple = (types.GeneratorType, map, filter, zip, enumerate, reversed, itertools.chain, *(type(x) for x in (
+    iter([]), iter(()), iter({}), iter({}.items()), iter({}.values()), iter(set()), iter(""), iter(range(0)),
+)))  # fmt: skip
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #4e2d2c25
 class Lender:
     "What one end of a connection writes, reads and has lent."
 
@@ -183,12 +200,6 @@ class Lender:
         if type(number) is not int or not 0 <= number < len(self.lent):
             raise NotPlain("the bytes name nothing that was lent")
         return self.lent[number]
-
-
-# what a test may pass: read to its end, it goes over as an iterator of what it gave
-_ITERATORS: tuple = (types.GeneratorType, map, filter, zip, enumerate, reversed, itertools.chain, *(type(x) for x in (
-    iter([]), iter(()), iter({}), iter({}.items()), iter({}.values()), iter(set()), iter(""), iter(range(0)),
-)))  # fmt: skip
 
 # %% ../../nbs/06_tools/05c_referee.ipynb #c017
 class Peer(Lender):
@@ -234,7 +245,7 @@ class Peer(Lender):
         except BaseException as e:
             send_message(self.fd, dict(error=write_error(e)))
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c020
+# %% ../../nbs/06_tools/05c_referee.ipynb #36f6c8d4
 class Borrowed(Remote):
     "A thing of the tests, in the program's process."
 
@@ -246,7 +257,24 @@ class Borrowed(Remote):
     def __hash__(self):
         return self._number
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #2bc513f8
+def _touch(thing: Any, request: dict, args: Sequence) -> Any:
+    "Read or set an attribute of a thing, or use an operator on it."
+    if request["do"] == "get":
+        return getattr(thing, request["name"])
+    if request["do"] == "set":
+        setattr(thing, request["name"], *args)
+        return None
+    return OPERATORS[request["name"]](thing, *args)
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #99590224
+def _answer_call(peer: Peer, thing: Any, request: dict, args: Sequence) -> dict:
+    "The reply to a call: the value and the arguments after it."
+    names = {str(k): peer.read(v) for k, v in request["names"].items()}
+    value = peer.write_one(thing(*args, **names))
+    return dict(value=value, changed=peer.write([*args, *names.values()]))
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #1ac2fa7e
 def answer_program(space: dict) -> Callable:
     "What a program may be asked: its names, calls, attributes, operators."
 
@@ -257,16 +285,9 @@ def answer_program(space: dict) -> Callable:
                 raise NameError(f"name {request['name']!r} is not defined")
             return dict(value=peer.write_one(space[request["name"]]))
         thing = peer.lent[request["of"]]
-        if request["do"] == "get":
-            return dict(value=peer.write_one(getattr(thing, request["name"])))
-        if request["do"] == "set":
-            setattr(thing, request["name"], *args)
-            return dict(value=None)
-        if request["do"] == "operate":
-            return dict(value=peer.write_one(OPERATORS[request["name"]](thing, *args)))
-        names = {k: peer.read(v) for k, v in request["names"].items()}
-        value = peer.write_one(thing(*args, **names))
-        return dict(value=value, changed=peer.write([*args, *names.values()]))
+        if request["do"] in ("get", "set", "operate"):
+            return dict(value=peer.write_one(_touch(thing, request, args)))
+        return _answer_call(peer, thing, request, args)
 
     return find
 
@@ -287,14 +308,14 @@ def run_program(
     while True:
         peer.serve(receive_message(fd))
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c026
+# %% ../../nbs/06_tools/05c_referee.ipynb #68c2aef9
 TEST_MODULES = frozenset(MODULES) - {"pickle", "unittest"} | {"pytest"}
 # names that tests use without an import, because solutions import them; they are never taken from a program
 COMMON = {k.__name__: k for k in (Counter, OrderedDict, defaultdict, deque, namedtuple, Decimal, Fraction)}
 COMMON["isclose"] = math.isclose
 COMMON |= {name: getattr(typing, name) for name in "Any Callable Dict List Optional Set Tuple Union".split()}
 
-
+# %% ../../nbs/06_tools/05c_referee.ipynb #8dd64252
 class _Raises:
     "`with pytest.raises(ValueError, match='...') as caught`"
 
@@ -314,7 +335,7 @@ class _Raises:
             raise AssertionError(f"{str(error)[:80]!r} does not match {self.match!r}")
         return True
 
-
+# %% ../../nbs/06_tools/05c_referee.ipynb #ab92737a
 class _Approx:
     "`f(x) == pytest.approx(4)`, for numbers and for lists and tuples of them."
 
@@ -331,7 +352,12 @@ class _Approx:
     def __repr__(self):
         return f"approx({self.expected!r})"
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c030
+# %% ../../nbs/06_tools/05c_referee.ipynb #58481a1f
+def _statement_of(name: str, args: list, keywords: list, at: ast.stmt) -> ast.stmt:
+    "A call of one of our functions, in the place of another statement."
+    return ast.copy_location(ast.Expr(ast.Call(ast.Name(name, ast.Load()), args, keywords)), at)
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #d16bef36
 class _Rewriter(ast.NodeTransformer):
     def visit_Assert(self, node):
         claim = node.test
@@ -340,24 +366,21 @@ class _Rewriter(ast.NodeTransformer):
         sides = [claim.left, claim.comparators[0]]
         if isinstance(sides[0], ast.Constant) and not isinstance(sides[1], ast.Constant):
             sides.reverse()
-        call = ast.Call(ast.Name("__equal__", ast.Load()), sides, [])
-        return ast.copy_location(ast.Expr(call), node)
+        return _statement_of("__equal__", sides, [], node)
 
     def visit_Expr(self, node):
-        if isinstance(node.value, ast.Call):
-            call = node.value
-            call = ast.Call(ast.Name("__statement__", ast.Load()), [call.func, *call.args], call.keywords)
-            return ast.copy_location(ast.Expr(call), node)
-        return node
+        if not isinstance(call := node.value, ast.Call):
+            return node
+        return _statement_of("__statement__", [call.func, *call.args], call.keywords, node)
 
-
+# %% ../../nbs/06_tools/05c_referee.ipynb #0583ff8c
 def compile_test(
     source: str,  # statements
 ):  # code
     "A test in the form that runs; raises SyntaxError."
     return compile(ast.fix_missing_locations(_Rewriter().visit(ast.parse(source))), "<test>", "exec", dont_inherit=True)
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c033
+# %% ../../nbs/06_tools/05c_referee.ipynb #1c6562fc
 def short(value: Any) -> str:
     "A value in at most 120 characters."
     try:
@@ -366,7 +389,24 @@ def short(value: Any) -> str:
         text = f"a {type(value).__name__} that cannot be shown ({type(e).__name__})"
     return text if len(text) <= 120 else text[:117] + "..."
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #0e4934ae
+def _equal(a: Any, b: Any):
+    "What `assert a == b` of a test becomes."
+    if not a == b:
+        raise AssertionError(f"gives {short(a)}, not {short(b)}")
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #28af6a9a
+_PYTEST = types.ModuleType("pytest")
+vars(_PYTEST).update(raises=_Raises, approx=_Approx)
+
+
+def _load(name: str, globals=None, locals=None, fromlist=(), level: int = 0) -> types.ModuleType:
+    "What an import of a test gives."
+    if level or (name not in TEST_MODULES and name.partition(".")[0] not in TEST_MODULES):
+        raise ImportError(f"the tests import {name}, which is not there")
+    return _PYTEST if name == "pytest" else importlib.__import__(name, globals, locals, fromlist, level)
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #70b19e64
 def clean_space(
     peer: Peer,  # to the program
 ) -> dict:
@@ -375,52 +415,33 @@ def clean_space(
     def no_text(*args, **kwargs):
         raise peer.unjudged("the tests evaluate text, which the answer could have written")
 
-    def equal(a, b):
-        if not a == b:
-            raise AssertionError(f"gives {short(a)}, not {short(b)}")
-
     def statement(f, *args, **kwargs):
         return peer.call(f, args, kwargs, statement=True) if type(f) is Remote else f(*args, **kwargs)
-
-    def load(name, globals=None, locals=None, fromlist=(), level=0):
-        if level or (name not in TEST_MODULES and name.partition(".")[0] not in TEST_MODULES):
-            raise ImportError(f"the tests import {name}, which is not there")
-        return _PYTEST if name == "pytest" else importlib.__import__(name, globals, locals, fromlist, level)
 
     refused = dict.fromkeys(("eval", "exec", "compile", "open", "input", "breakpoint"), no_text)
     return COMMON | {
         "__name__": "tests",
-        "__builtins__": {**vars(builtins), **refused, "__import__": load},
-        "__equal__": equal,
+        "__builtins__": {**vars(builtins), **refused, "__import__": _load},
+        "__equal__": _equal,
         "__statement__": statement,
     }
 
-
-_PYTEST = types.ModuleType("pytest")
-vars(_PYTEST).update(raises=_Raises, approx=_Approx)
-
-# %% ../../nbs/06_tools/05c_referee.ipynb #c036
+# %% ../../nbs/06_tools/05c_referee.ipynb #d0b29f52
 def answer_tests(peer: Peer, request: dict) -> dict:
     "What the program asks of the things that a test lent it."
-    thing = peer.lent[request["of"]]
+    thing, name = peer.lent[request["of"]], request.get("name", "")
     own = type(thing).__module__ == "tests"
     args = [peer.read(x) for x in request.get("args", ())]
     if request["do"] == "call":
-        names = {str(k): peer.read(v) for k, v in request["names"].items()}
         if not (own or getattr(thing, "__module__", "") == "tests"):
             raise PermissionError(f"the answer cannot call a {type(thing).__name__} of the tests")
-        return dict(value=peer.write_one(thing(*args, **names)), changed=peer.write([*args, *names.values()]))
-    name = request["name"]
-    if own and request["do"] in ("get", "set") and not name.startswith("_"):
-        if request["do"] == "set":
-            setattr(thing, name, *args)
-            return dict(value=None)
-        return dict(value=peer.write_one(getattr(thing, name)))
-    if own and request["do"] == "operate" and hasattr(type(thing), f"__{name}__"):
-        return dict(value=peer.write_one(OPERATORS[name](thing, *args)))
+        return _answer_call(peer, thing, request, args)
+    public = request["do"] in ("get", "set") and not name.startswith("_")
+    if own and (public or (request["do"] == "operate" and hasattr(type(thing), f"__{name}__"))):
+        return dict(value=peer.write_one(_touch(thing, request, args)))
     raise PermissionError(f"the answer cannot {request['do']} {name} of a {type(thing).__name__} of the tests")
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c039
+# %% ../../nbs/06_tools/05c_referee.ipynb #2100d5a7
 def _end_reason(pid: int, seconds: float) -> str:
     "Why the program's process ended."
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -430,7 +451,12 @@ def _end_reason(pid: int, seconds: float) -> str:
         return f"it was killed by {signal.Signals(-code).name}"
     return f"it ended the process with exit code {code}" if code else "it ended the process"
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #1614ae94
+def _told(error: BaseException) -> tuple[str, int]:  # text, line of the program or 0
+    "What is reported of an exception that a test, or the program before it, raised."
+    return getattr(error, "told", (write_error(error)["text"], 0))
 
+# %% ../../nbs/06_tools/05c_referee.ipynb #1706a717
 def run_test(
     peer: Peer,  # to the program
     space: dict,  # names of the tests
@@ -447,29 +473,18 @@ def run_test(
     except BaseException as e:
         if peer.ended:
             raise peer.ended from None
-        text, line = getattr(e, "told", (write_error(e)["text"], 0))
+        text, line = _told(e)
         plain = type(e) is AssertionError and not hasattr(e, "told") and str(e).startswith("gives ")
         return False, peer.refused or (str(e) if plain else text), line
     if peer.ended:  # and the test went on without it
         raise peer.ended
     return not peer.refused, peer.refused, 0
 
-# %% ../../nbs/06_tools/05c_referee.ipynb #c042
-def _fetch(peer: Peer, space: dict, names: Sequence[str]):
-    "Bring the names that the answer was asked for into the tests."
-    for name in names:
-        try:
-            space[name] = peer.ask(dict(do="name", name=name))
-        except NameError:
-            space.pop(name, None)
-            if hasattr(builtins, name):
-                space["__builtins__"].pop(name)
-
-
-def judge(
-    fd: int,  # to the process that wants to know
-):
-    "The job: run a program and its tests, and report on each."
+# %% ../../nbs/06_tools/05c_referee.ipynb #b8a5babb
+def _start_program(
+    fd: int,  # of the process that wants to know; not for the program
+) -> tuple[int, socket.socket]:  # its process id, a socket to it
+    "Fork the process of the program."
     ours, theirs = socket.socketpair()
     me = os.getpid()
     if (pid := os.fork()) == 0:
@@ -481,34 +496,68 @@ def judge(
         finally:
             os._exit(0)
     theirs.close()
+    return pid, ours
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #ecd701f6
+def _fetch(peer: Peer, space: dict, names: Sequence[str]):
+    "Bring the names that the answer was asked for into the tests."
+    for name in names:
+        try:
+            space[name] = peer.ask(dict(do="name", name=name))
+        except NameError:
+            space.pop(name, None)
+            if hasattr(builtins, name):
+                space["__builtins__"].pop(name)
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #d2936281
+def _read_order(fd: int) -> dict:
+    "What is to be judged; from here on this process has limits."
     order = receive_message(fd)
-    seconds = order["seconds"]
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds + 0.5)  # for a test that does not come back by itself
-    filtered = isolate(math.ceil(seconds) + 2, order["memory_mb"], words=False)
+    signal.setitimer(signal.ITIMER_REAL, order["seconds"] + 0.5)  # for a test that does not come back by itself
+    filtered = isolate(math.ceil(order["seconds"]) + 2, order["memory_mb"], words=False)
     send_message(fd, dict(filter=filtered))
-    peer = Peer(ours.fileno(), time.monotonic() + seconds, answer_tests, drain=True)
+    return order
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #2fd72dce
+def _prepare(peer: Peer, order: dict) -> dict:  # names of the tests
+    "Run the program and what comes before the tests; raises what the program raised, RuntimeError, or Ended."
+    peer.ask({k: order[k] for k in ("program", "seconds", "memory_mb")})
+    space = clean_space(peer)
+    space |= {name: importlib.import_module(name) for name in order["modules"]}
+    _fetch(peer, space, order["names"])
+    ok, error, line = run_test(peer, space, dict(source=order["setup"]))
+    if not ok:
+        raise RuntimeError(f"before the tests: {error}")
+    return space
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #1d7cbad5
+def _report(fd: int, peer: Peer, order: dict):
+    "Send a line for the program and for each test; raises Ended."
     try:
-        peer.ask({k: order[k] for k in ("program", "seconds", "memory_mb")})
-        space = clean_space(peer)
-        space |= {name: importlib.import_module(name) for name in order["modules"]}
-        _fetch(peer, space, order["names"])
-        ok, error, line = run_test(peer, space, dict(source=order["setup"]))
-        if not ok:
-            raise RuntimeError(f"before the tests: {error}")
-    except Ended as e:
-        send_message(fd, dict(ended=str(e) or _end_reason(pid, seconds)))
-        return
+        space = _prepare(peer, order)
+    except Ended:
+        raise
     except BaseException as e:
-        text, line = getattr(e, "told", (write_error(e)["text"], 0))
+        text, line = _told(e)
         send_message(fd, dict(k=-1, ok=False, error=peer.refused or text, line=line))
         return
     send_message(fd, dict(k=-1, ok=True, error="", line=0))
     for k, test in enumerate(order["tests"]):
-        try:
-            ok, error, line = run_test(peer, space, test)
-        except Ended as e:
-            send_message(fd, dict(ended=str(e) or _end_reason(pid, seconds)))
-            return
+        ok, error, line = run_test(peer, space, test)
         send_message(fd, dict(k=k, ok=ok, error=error, line=line))
     send_message(fd, dict(ended=""))
+
+# %% ../../nbs/06_tools/05c_referee.ipynb #65b70f23
+def judge(
+    fd: int,  # to the process that wants to know
+):
+    "The job: run a program and its tests, and report on each."
+    pid, connection = _start_program(fd)
+    order = _read_order(fd)
+    seconds = order["seconds"]
+    peer = Peer(connection.fileno(), time.monotonic() + seconds, answer_tests, drain=True)
+    try:
+        _report(fd, peer, order)
+    except Ended as e:
+        send_message(fd, dict(ended=str(e) or _end_reason(pid, seconds)))
