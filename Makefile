@@ -16,7 +16,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint real bench nano readme docs dist constraints clean
+.PHONY: help env demo test lint real torture bench nano readme docs dist constraints clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -50,6 +50,11 @@ lint: env        ## ruff over notebooks and scripts, mypy over the package
 real: env         ## tests on real checkpoints, in the folder PREFLEXOR_REAL_MODELS (default ~/.cache/preflexor_models); an hour or two on one core
 	PREFLEXOR_REAL_MODELS="$${PREFLEXOR_REAL_MODELS:-$$HOME/.cache/preflexor_models}" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
 	  $(BIN)/python -m pytest -q -s tests/test_real_models.py tests/test_one_tokenisation.py
+
+torture: env     ## the long kill, fuzz and hack suites: 60 kill points, a million answers, every reward hack; about an hour on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kill_points.py 60
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_answers.py 1000000
+	OMP_NUM_THREADS=1 PREFLEXOR_KILLS=12 $(BIN)/python -m pytest -q tests/test_kill.py tests/test_active.py tests/test_tools_hacks.py tests/test_python_tool.py tests/test_dialects.py tests/test_last_doors.py
 
 bench: env       ## every benchmark, one JSON line each; runs them all, and fails at the end with a list of those that missed their target or broke
 	@missed=; $(PIP) --editable '.[dev,bench]' || missed=" bench_requirements (pip)"; \

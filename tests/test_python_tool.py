@@ -10,13 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hacks.programs import HACKS, HONEST, TASKS
 
 from preflexor_lab.tools import code, isolation, plain
 from preflexor_lab.tools.code import PROGRAMS, PythonCode
 from preflexor_lab.tools.sandbox import Limited, Limits, validate_certificate
-
-sys.path.insert(0, str(Path(__file__).parent / "hacks"))
-from programs import HACKS, HONEST, TASKS  # noqa: E402
 
 TOOL = PythonCode(seconds=3, memory_mb=128)
 SHORT = PythonCode(seconds=0.5, memory_mb=128)
