@@ -45,10 +45,8 @@ def fraction(
     "Numerator/denominator, each in brackets when it is more than one word."
     return "/".join(t if re.fullmatch(r"[^\s/]*", t) else f"({t})" for t in (above.strip(), below.strip()))
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c016
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #6a48b0b9
 _SPACED = re.compile(r"[=+\-×÷⟶→⇌↔<>≤≥≈≡±∝≫≪⇄↑↓~│║]+")
-_HIDDEN = {"mphantom", "annotation", "annotation-xml"}
-_WITH_SCRIPTS = {"msub", "msup", "msubsup", "mmultiscripts", "munder", "mover", "munderover", "mfrac", "mroot"}
 
 
 def _operator(sign: str, compact: bool) -> str:
@@ -56,6 +54,22 @@ def _operator(sign: str, compact: bool) -> str:
     if not compact and _SPACED.fullmatch(sign):
         return f" {sign} "
     return sign + " " * (sign in (",", ";"))
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c8649394
+def _shaped(tag: str, inside: str, compact: bool) -> str:
+    "The text of a node without scripts, in the shape of its kind."
+    shapes = {
+        "mo": _operator(inside.strip(), compact),
+        "mspace": "" if compact else " ",
+        "msqrt": f"√({inside.strip()})",
+        "mtr": inside.strip(" ;") + "; ",
+        "mtd": inside + " ",
+    }
+    return shapes.get(tag, inside)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #d4c0c062
+_HIDDEN = {"mphantom", "annotation", "annotation-xml"}
+_WITH_SCRIPTS = {"msub", "msup", "msubsup", "mmultiscripts", "munder", "mover", "munderover", "mfrac", "mroot"}
 
 
 def math_text(
@@ -67,23 +81,10 @@ def math_text(
     if tag in _HIDDEN:
         return ""
     if tag in _WITH_SCRIPTS:
-        parts = [c if isinstance(c, list) else ["mtext", [c]] for c in children if not isinstance(c, str) or c.strip()]
-        texts = [math_text(p, compact or (i > 0 and tag != "mfrac")) for i, p in enumerate(parts)]
-        if tag == "mmultiscripts":
-            at = next((i for i, p in enumerate(parts) if p[0] == "mprescripts"), len(parts))
-            return _multiscripts(texts[:at], texts[at + 1 :])
-        return _scripts(tag, texts)
-    inside = "".join(c if isinstance(c, str) else math_text(c, compact) for c in children)
-    shapes = {
-        "mo": _operator(inside.strip(), compact),
-        "mspace": "" if compact else " ",
-        "msqrt": f"√({inside.strip()})",
-        "mtr": inside.strip(" ;") + "; ",
-        "mtd": inside + " ",
-    }
-    return shapes.get(tag, inside)
+        return _with_scripts(tag, children, compact)
+    return _shaped(tag, "".join(c if isinstance(c, str) else math_text(c, compact) for c in children), compact)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #eab4638f
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #2f2fe836
 def _over(base: str, mark: str) -> str:
     "What stands above a base: a bar or arrow of a vector goes, words above an arrow stand in brackets."
     if mark.strip() in ("¯", "→", "^", "‾", "˙"):
@@ -92,7 +93,7 @@ def _over(base: str, mark: str) -> str:
         return f" {base.strip()}[{mark.strip()}] "
     return base.rstrip() + superscript(mark)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #dd8e8ce5
 def _multiscripts(behind: list[str], before: list[str]) -> str:
     "A base with pairs of what stands below and above it, and pairs of what stands before it."
     text = "".join(behind[:1]).rstrip()
@@ -102,7 +103,18 @@ def _multiscripts(behind: list[str], before: list[str]) -> str:
         text = f"^{above.strip()}_{below.strip()}".removesuffix("_").replace("^_", "_") + text
     return text
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #af0df690
+def _below_and_above(tag: str, base: str, first: str, second: str) -> str:
+    "A base with what stands below it, above it, or both."
+    if tag in ("msub", "munder"):
+        return base.rstrip() + subscript(first)
+    if tag not in ("msubsup", "munderover"):
+        return base.rstrip() + superscript(first)
+    if tag == "msubsup" and not base.strip():  # mass and atomic number, before a symbol
+        return f"^{second.strip()}_{first.strip()}"
+    return base.rstrip() + subscript(first) + superscript(second)
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #59cc4697
 def _scripts(tag: str, parts: list[str]) -> str:
     "A base and what stands above and below it, on one line."
     takes = 3 if tag in ("msubsup", "munderover") else 2
@@ -115,13 +127,17 @@ def _scripts(tag: str, parts: list[str]) -> str:
         return f"({base.strip()}){superscript(fraction('1', first))}"
     if tag == "mover":
         return _over(base, first)
-    if tag in ("msub", "munder"):
-        return base.rstrip() + subscript(first)
-    if tag == "msubsup" and not base.strip():  # mass and atomic number, before a symbol
-        return f"^{second.strip()}_{first.strip()}"
-    if tag in ("msubsup", "munderover"):
-        return base.rstrip() + subscript(first) + superscript(second)
-    return base.rstrip() + superscript(first)
+    return _below_and_above(tag, base, first, second)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #5509a8e3
+def _with_scripts(tag: str, children: list, compact: bool) -> str:
+    "A node of a base with what stands around it."
+    parts = [c if isinstance(c, list) else ["mtext", [c]] for c in children if not isinstance(c, str) or c.strip()]
+    texts = [math_text(p, compact or (i > 0 and tag != "mfrac")) for i, p in enumerate(parts)]
+    if tag != "mmultiscripts":
+        return _scripts(tag, texts)
+    at = next((i for i, p in enumerate(parts) if p[0] == "mprescripts"), len(parts))
+    return _multiscripts(texts[:at], texts[at + 1 :])
 
 # %% ../../nbs/03_corpus/00_cleaning.ipynb #c019
 def _tidy_math(text: str) -> str:
@@ -131,12 +147,12 @@ def _tidy_math(text: str) -> str:
     text = re.sub(r" (?=[,;.)\]])|(?<=[(\[]) ", "", text)
     return re.sub(r"\]0\b", "]_0", text)  # an initial concentration, and no factor
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c023
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #7c8e6026
 _MARK = "\ufffc"
 _HELD = re.compile(f"{_MARK}(\\d+){_MARK}")
 _STRAY_MARK = re.compile(f"{_MARK}|&#(?:x0*fffc|0*65532);?", re.I)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a9b3f43b
 class _Kept(list):
     "Pieces that are set aside: strings come back as they are, tags and formulas are for the reader."
 
@@ -149,7 +165,7 @@ class _Kept(list):
         "The text with its pieces back in their places."
         return _HELD.sub(lambda m: str(self[int(m[1])]), text)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c026
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #4fe79f00
 _HEADS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _BLOCKS = _HEADS | set(
     "p div section article header footer main aside table thead tbody tfoot tr ul ol dl dt dd center details summary "
@@ -158,12 +174,16 @@ _BLOCKS = _HEADS | set(
 _SKIPPED = set("noscript template nav iframe object select button".split())  # with what is in them
 _VOID = set("area base br col embed hr img input link meta param source track wbr".split())
 _BARE = set("img input link meta param source track embed base area iframe object".split())  # nothing by themselves
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #63974756
 _ELEMENTS = frozenset(
     "a abbr acronym applet audio b basefont bdi bdo big blink canvas cite code colgroup data datalist del dfn "
     "dialog dir em font frame frameset hgroup i ins kbd label legend li map mark marquee math menu menuitem "
     "meter nobr noframes optgroup output picture plaintext progress q rb rp rt rtc ruby s samp script search "
     "slot small span strike strong style sub sup svg td textarea th time tt u var video xmp".split()
 ).union(_BLOCKS, _SKIPPED, _VOID)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a8c3b08d
 _MATHML = frozenset(
     "math annotation annotation-xml maction maligngroup malignmark menclose merror mfenced mfrac mglyph mi "
     "mlabeledtr mlongdiv mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow ms mscarries "
@@ -178,7 +198,7 @@ _FLAGS = frozenset(
     "truespeed value".split()
 )
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c029
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #bd43b01d
 _LINES = r"(?:[^{0}<>]*+{0}|(?:[^{0}\n]|\n(?![ \t]*\n))*+{0})"  # blank lines only where no tag could be
 _VALUE = "(?:{}|{}|{})".format('"' + _LINES.format('"'), "'" + _LINES.format("'"), r"""[^\s"'=<>`]++""")
 _ATTRIBUTE = re.compile(rf"""(?P<name>[^\s"'<>/=]++)(?:\s*+=\s*+(?P<value>{_VALUE}))?""")
@@ -187,7 +207,7 @@ _TAG = re.compile(
     rf"<(?:/(?P<end>[A-Za-z][\w:.-]*+)\s*+|(?P<start>[A-Za-z][\w:.-]*+)(?P<given>(?:\s++{_GIVEN})*+)\s*+(?P<empty>/?))>"
 )
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #b7a8c809
 class _Tag(NamedTuple):
     "A tag of HTML or MathML."
 
@@ -202,7 +222,18 @@ class _Tag(NamedTuple):
         written = re.match(r"</?([\w.-]*)", self.raw)[1]
         return not written.islower() and not written.isupper()
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #642fad5b
+def _attributes(given: str) -> dict[str, str] | None:
+    "Attributes of a tag; None when a word among them is none of HTML."
+    attributes = {}
+    for match in _ATTRIBUTE.finditer(given):
+        flag, value = match["name"].lower(), match["value"]
+        if value is None and flag not in _FLAGS and not re.search("[-:]", flag):
+            return None
+        attributes[flag] = html.unescape(value[1:-1] if value and value[0] in "\"'" else value or "")
+    return attributes
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #bcd4d545
 def _real_tag(
     match: re.Match,  # of `_TAG`
     names: frozenset[str] = _ELEMENTS,  # elements that are known here
@@ -210,19 +241,25 @@ def _real_tag(
 ) -> _Tag | None:  # None: it is no tag
     "The tag that was matched, when it is a real one."
     prefix, _, name = (match["end"] or match["start"]).lower().rpartition(":")
-    attributes = {}
-    for given in _ATTRIBUTE.finditer(match["given"] or ""):
-        flag, value = given["name"].lower(), given["value"]
-        if value is None and flag not in _FLAGS and not re.search("[-:]", flag):
-            return None
-        attributes[flag] = html.unescape(value[1:-1] if value and value[0] in "\"'" else value or "")
+    attributes = _attributes(match["given"] or "")
+    if attributes is None:
+        return None
     defined = prefix in prefixes or "-" in name and (match["end"] or attributes)  # by the page itself
     if name not in names and not defined:
         return None
     kind = "end" if match["end"] else "empty" if match["empty"] or name in _VOID else "start"
     return _Tag(name, kind, attributes, match[0])
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c032
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #48dbdfbc
+_PREFIX = re.compile(r"(?:\bxmlns:|</)([A-Za-z][\w-]*+)(?=\s*+=|:)")
+_OPEN_HTML = re.compile(r"(?P<tag><)|(?P<math>\$\$|\\[(\[]|\\begin\{(?P<name>[A-Za-z]+\*?)\})|(?P<dollar>\$)")
+_OPEN_MARKDOWN = re.compile(
+    _OPEN_HTML.pattern.replace(r"\\[", r"\\\\?[")
+    + r"|(?P<escape>\\[^\w\s])|(?P<code>`+)|(?P<url>(?<![^\W_])https?://[^\s<>()\[\]{}*`\\|\"'$]+)"
+    + r"|(?P<line>\* \* \*[ \t]*+\n(?=\{:))|(?P<layout>\{:)|(?P<see>\(\s*+\[\\?\[link\\?\]\]\([^)\s]{0,300}\)\s*+\))"
+)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #2c94d0af
 class _Scanner:
     "Finds what is set aside in one text."
 
@@ -232,41 +269,17 @@ class _Scanner:
         self.next = {}  # pattern: where it was searched from, and the next match
         self.prefixes = frozenset() if markdown else frozenset(p.lower() for p in _PREFIX.findall(text))
 
-    def find(self, pattern: str, start: int) -> re.Match | None:
-        "The next match of a pattern; each part of the text is searched once for each pattern."
-        searched, match = self.next.get(pattern, (len(self.text) + 1, None))
-        if not (searched <= start and (match is None or start <= match.start())):
-            match = re.compile(pattern, re.I).search(self.text, start)
-            self.next[pattern] = (start, match)
-        return match
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #261d39aa
+@patch
+def find(self: _Scanner, pattern: str, start: int) -> re.Match | None:
+    "The next match of a pattern; each part of the text is searched once for each pattern."
+    searched, match = self.next.get(pattern, (len(self.text) + 1, None))
+    if not (searched <= start and (match is None or start <= match.start())):
+        match = re.compile(pattern, re.I).search(self.text, start)
+        self.next[pattern] = (start, match)
+    return match
 
-    def region(self, match: re.Match) -> tuple[int, object]:
-        "Where what begins here ends, and the piece that it is; None leaves it as it stands."
-        return getattr(self, "_" + match.lastgroup)(match)
-
-    def protect(self, kept: _Kept) -> str:
-        "The text with marks for what is set aside."
-        out, done, at = [], 0, 0
-        while match := self.opening.search(self.text, at):
-            at, piece = self.region(match)
-            if piece is not None:
-                out += self.text[done : match.start()], piece if piece in ("", "\n") else kept.hold(piece)
-                done = at
-        return "".join(out) + self.text[done:]
-
-
-_PREFIX = re.compile(r"(?:\bxmlns:|</)([A-Za-z][\w-]*+)(?=\s*+=|:)")
-_OPEN_HTML = re.compile(r"(?P<tag><)|(?P<math>\$\$|\\[(\[]|\\begin\{(?P<name>[A-Za-z]+\*?)\})|(?P<dollar>\$)")
-_OPEN_MARKDOWN = re.compile(
-    _OPEN_HTML.pattern.replace(r"\\[", r"\\\\?[")
-    + r"|(?P<escape>\\[^\w\s])|(?P<code>`+)|(?P<url>(?<![^\W_])https?://[^\s<>()\[\]{}*`\\|\"'$]+)"
-    + r"|(?P<line>\* \* \*[ \t]*+\n(?=\{:))|(?P<layout>\{:)|(?P<see>\(\s*+\[\\?\[link\\?\]\]\([^)\s]{0,300}\)\s*+\))"
-)
-
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #a19bfbfa
-_LAYOUT = re.compile(r"""\{:(?:[ \t]*+(?:[#.][A-Za-z][\w:-]*+|[\w-]++="[^"\n]*+"|[\w-]++='[^'\n]*+'|toc))++[ \t]*+\}""")
-
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #98cd608e
 @patch
 def _code(self: _Scanner, match):
     run = match["code"]
@@ -276,11 +289,32 @@ def _code(self: _Scanner, match):
     inside = self.text[match.end() : end.start()].replace("\n", " ")
     return end.end(), inside[1:-1] if inside.strip() and inside[0] == inside[-1] == " " else inside
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #ae7e4df3
+@patch
+def region(self: _Scanner, match: re.Match) -> tuple[int, object]:
+    "Where what begins here ends, and the piece that it is; None leaves it as it stands."
+    return getattr(self, "_" + match.lastgroup)(match)
 
+
+@patch
+def protect(self: _Scanner, kept: _Kept) -> str:
+    "The text with marks for what is set aside."
+    out, done, at = [], 0, 0
+    while match := self.opening.search(self.text, at):
+        at, piece = self.region(match)
+        if piece is not None:
+            out += self.text[done : match.start()], piece if piece in ("", "\n") else kept.hold(piece)
+            done = at
+    return "".join(out) + self.text[done:]
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #ea072109
 @patch
 def _url(self: _Scanner, match):
     address = match[0].rstrip("_.,;:!?")
     return match.start() + len(address), address if "_" in address else None
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #b77ce0fc
+_LAYOUT = re.compile(r"""\{:(?:[ \t]*+(?:[#.][A-Za-z][\w:-]*+|[\w-]++="[^"\n]*+"|[\w-]++='[^'\n]*+'|toc))++[ \t]*+\}""")
 
 
 @patch
@@ -288,48 +322,50 @@ def _layout(self: _Scanner, match):
     found = _LAYOUT.match(self.text, match.start())
     return (found.end(), "") if found else (match.end(), None)
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #d4176235
+@patch
+def _line(self: _Scanner, match):
+    return match.end(), "\n" if _LAYOUT.match(self.text, match.end()) else None
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #7e7d4140
 @patch
 def _escape(self: _Scanner, match):
     return match.end(), None
 
 
 @patch
-def _line(self: _Scanner, match):
-    return match.end(), "\n" if _LAYOUT.match(self.text, match.end()) else None
-
-
-@patch
 def _see(self: _Scanner, match):
     return match.end(), ""
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c035
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #16adb08e
 _DOLLAR = re.compile(r"\$((?:\\[\s\S]|[^\\$])++)\$(?!\d)")
 _BLANK = re.compile(r"\n[ \t]*\n")
 _IN_PAGES = re.compile(r"</|<(?:br|p|div|t[rdh]|li|h\d|[uo]l|table|span|a|img)\b|&lt;/", re.I)  # in no formula
 _FORMULA_SIGN = re.compile(r"\\[A-Za-z]|[\^_{]|(?<![A-Za-z])[A-Za-z]\s*+[=<>]|\A\s*?\n")
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #1ece5012
+def _closing(match: re.Match) -> str:
+    "The pattern of the end of a formula."
+    if match["name"]:
+        return rf"\\end\{{{re.escape(match['name'])}\}}"
+    if match["math"] == "$$":
+        return r"(?<!\\)(?:\\\\)*+\$\$"
+    return r"(?<!\\)" + re.escape(match["math"][:-1] + {"(": ")", "[": "]"}[match["math"][-1]])
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #d0f89b79
 @patch
 def _math(self: _Scanner, match):
-    sign, close = match["math"], None
-    if match["name"]:
-        close = rf"\\end\{{{re.escape(match['name'])}\}}"
-    elif sign == "$$":
-        close = r"(?<!\\)(?:\\\\)*+\$\$"
-    else:
-        close = r"(?<!\\)" + re.escape(sign[:-1] + {"(": ")", "[": "]"}[sign[-1]])
-    end = self.find(close, match.end())
+    end = self.find(_closing(match), match.end())
     if end is None:
         return match.end(), None
     inside, whole = self.text[match.end() : end.start()], self.text[match.start() : end.end()]
     if not inside.strip() or (not self.markdown and (_BLANK.search(inside) or _IN_PAGES.search(inside))):
         return match.end(), None
-    if self.markdown and sign[-1] == "[" and ("</" in inside or not _FORMULA_SIGN.search(inside)):
+    if self.markdown and match["math"][-1] == "[" and ("</" in inside or not _FORMULA_SIGN.search(inside)):
         return match.end(), None
     return end.end(), whole if self.markdown else html.unescape(whole)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #06ebfc42
 @patch
 def _dollar(self: _Scanner, match):
     found = _DOLLAR.match(self.text, match.start())
@@ -339,7 +375,7 @@ def _dollar(self: _Scanner, match):
         return match.end(), None
     return found.end(), found[0] if self.markdown else html.unescape(found[0])
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #93bb55a0
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #791a9058
 _BREAKS = r"<(?:p|div|h[1-6]|table|ul|ol|body|/head|/p|/div|/td|/li)\b"  # not in a formula, a style or a drawing
 _REGIONS = {
     "script": r"</script\s*+>|>\s*+<script\b[^<>]*>",
@@ -350,7 +386,7 @@ _REGIONS = {
     **{name: rf"</{name}\s*+>|\n[ \t]*+\n|" + _BREAKS for name in ("code", "kbd", "samp", "tt")},
 }
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #6b0cab86
 class _Formula(str):
     "What stands inside `<math>`."
 
@@ -362,7 +398,7 @@ class _TeX(str):
 class _Lines(str):
     "Code that keeps its lines."
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #4b2359ba
 class _Removed(str):
     "Text that is taken away with what it stands in."
 
@@ -372,7 +408,7 @@ class _Removed(str):
 class _Drawing(_Removed):
     what = "drawings"
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #3d3387a3
 def _plain(inside: str) -> str:
     "Text without its tags: for code, where nothing else is markup."
 
@@ -382,44 +418,39 @@ def _plain(inside: str) -> str:
 
     return html.unescape(_TAG.sub(drop, inside))
 
-
-@patch
-def _region_piece(self: _Scanner, tag, inside):
-    kind = tag.attributes.get("type", "")
-    if tag.name == "math":
-        return _Formula(tag.raw + inside)
-    if tag.name == "script" and kind.startswith("math/tex"):
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #5ddf0108
+def _script_piece(kind: str, inside: str) -> str:
+    "What a script says to a reader: a formula, or nothing."
+    if kind.startswith("math/tex"):
         sign = "$$" if "display" in kind else "$"
         return _TeX(sign + re.sub(r"%?\s*<!\[CDATA\[|%?\s*\]\]>", "", inside).strip() + sign)
-    if tag.name == "script" and kind == "math/mml":
-        return _Formula(inside)
-    if tag.name in ("script", "style"):
+    return _Formula(inside) if kind == "math/mml" else ""
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #b0ef1bad
+@patch
+def _region_piece(self: _Scanner, tag, inside):
+    if tag.name == "math":
+        return _Formula(tag.raw + inside)
+    if tag.name == "script":
+        return _script_piece(tag.attributes.get("type", ""), inside)
+    if tag.name == "style":
         return ""
     if tag.name == "svg":
         return _Drawing(_plain(re.sub(r"<[^<>]*>", " ", inside)))
     text = _plain(inside)
     return _Lines(text.strip("\n")) if tag.name == "pre" else text
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #7a804dba
-_AUTOLINK = re.compile(r"<([A-Za-z][A-Za-z0-9+.-]{1,31}:[^<>\s]*+|[\w.+-]++@[\w-]++(?:\.[\w-]++)++)>")
-_DECLARATION = re.compile(r"<!doctype[^<>]*>|<!\[(?:end)?if[^<>]*\]>|<\?[A-Za-z][^<>]*>|<!\[CDATA\[", re.I)
-
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #d1190795
 @patch
-def _tag(self: _Scanner, match):
-    start = match.start()
-    if self.text.startswith("<!--", start):
-        end = self.find("--!?>|<!--", start + 4)
-        closed = end is not None and end[0] != "<!--"
-        return (end.end(), _Removed(self.text[start + 4 : end.start()])) if closed else (start + 4, None)
-    if declared := _DECLARATION.match(self.text, start):
-        return declared.end(), ""
-    if self.markdown and (link := _AUTOLINK.match(self.text, start)):
-        return link.end(), link[1]
-    found = _TAG.match(self.text, start)
-    tag = found and _real_tag(found, prefixes=self.prefixes)
-    if not tag or ((self.markdown or tag.odd) and tag.name in _BARE and not tag.attributes):
-        return match.end(), None
+def _comment(self: _Scanner, start: int):
+    end = self.find("--!?>|<!--", start + 4)
+    if end is None or end[0] == "<!--":
+        return start + 4, None
+    return end.end(), _Removed(self.text[start + 4 : end.start()])
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #82bb575c
+@patch
+def _element(self: _Scanner, found: re.Match, tag: _Tag):
     regions = _REGIONS if self.markdown else _REGIONS.keys() - {"code", "kbd", "samp", "tt"}
     if tag.kind != "start" or tag.name not in regions:
         return found.end(), tag
@@ -430,40 +461,72 @@ def _tag(self: _Scanner, match):
         return found.end(), tag
     end = self.find(r"\n[ \t]*+\n|" + _BREAKS, found.end())  # a formula that is never closed
     stop = end.start() if end else len(self.text)
-    return stop, _Formula(self.text[start:stop])
+    return stop, _Formula(self.text[found.start() : stop])
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #ff35a083
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #e5746056
+_AUTOLINK = re.compile(r"<([A-Za-z][A-Za-z0-9+.-]{1,31}:[^<>\s]*+|[\w.+-]++@[\w-]++(?:\.[\w-]++)++)>")
+_DECLARATION = re.compile(r"<!doctype[^<>]*>|<!\[(?:end)?if[^<>]*\]>|<\?[A-Za-z][^<>]*>|<!\[CDATA\[", re.I)
+
+
+@patch
+def _tag(self: _Scanner, match):
+    start = match.start()
+    if self.text.startswith("<!--", start):
+        return self._comment(start)
+    if declared := _DECLARATION.match(self.text, start):
+        return declared.end(), ""
+    if self.markdown and (link := _AUTOLINK.match(self.text, start)):
+        return link.end(), link[1]
+    found = _TAG.match(self.text, start)
+    tag = found and _real_tag(found, prefixes=self.prefixes)
+    if not tag or ((self.markdown or tag.odd) and tag.name in _BARE and not tag.attributes):
+        return match.end(), None
+    return self._element(found, tag)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #ed667958
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([^\w\s]|_)", r"\1", text)
+
+
+def _add_words(nodes: list[list], text: str, escaped: bool):
+    "Puts text into the node that is open."
+    text = html.unescape(text).replace("−", "-")
+    if text:
+        nodes[-1][1].append(_unescape(text) if escaped else text)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #37fe9aa3
 _DEEPEST = 60  # nested elements of a formula; what lies deeper is read as if it lay there
-_TEX = re.compile(r"<(?:\w+:)?annotation\b[^<>]*tex[^<>]*>([^<]*)<|\balttext\s*=\s*(\"[^\"]*\"|'[^']*')", re.I)
 
 
+def _add_tag(nodes: list[list], tag: _Tag):
+    "Opens a node below the one that is open, or closes nodes up to the one that the tag names."
+    if tag.kind == "end":
+        while len(nodes) > 1 and any(n[0] == tag.name for n in nodes[1:]):
+            if nodes.pop()[0] == tag.name:
+                break
+    elif len(nodes) < _DEEPEST and tag.name != "math":
+        node: list = [tag.name, []]
+        nodes[-1][1].append(node)
+        if tag.kind == "start":
+            nodes.append(node)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #5d813b39
 def _tree(source: str, escaped: bool) -> list:
     "The tree of a formula in MathML."
     nodes: list[list] = [["math", []]]
     done = 0
-
-    def add(text):
-        text = html.unescape(text).replace("−", "-")
-        if text:
-            nodes[-1][1].append(_unescape(text) if escaped else text)
-
     for match in _TAG.finditer(source):
         tag = _real_tag(match, _MATHML | _ELEMENTS)
         if tag is None:
             continue
-        add(source[done : match.start()])
+        _add_words(nodes, source[done : match.start()], escaped)
+        _add_tag(nodes, tag)
         done = match.end()
-        if tag.kind == "end":
-            while len(nodes) > 1 and any(n[0] == tag.name for n in nodes[1:]):
-                if nodes.pop()[0] == tag.name:
-                    break
-        elif len(nodes) < _DEEPEST and tag.name != "math":
-            node: list = [tag.name, []]
-            nodes[-1][1].append(node)
-            if tag.kind == "start":
-                nodes.append(node)
-    add(source[done:])
+    _add_words(nodes, source[done:], escaped)
     return nodes[0]
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #194e56a2
+_TEX = re.compile(r"<(?:\w+:)?annotation\b[^<>]*tex[^<>]*>([^<]*)<|\balttext\s*=\s*(\"[^\"]*\"|'[^']*')", re.I)
 
 
 def formula_text(
@@ -477,22 +540,18 @@ def formula_text(
         return (f"${tex}$" if found[1] or re.search(r"[\\^_{}]", tex) else tex), True
     return _tidy_math(math_text(_tree(source, escaped))), False
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #38d3dc60
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #96f6cd54
 def _caption(*candidates: str | None) -> str:
     "The first caption that says anything, as a line of its own."
     found = next((" ".join(c.split()) for c in candidates if c and c.strip()), "")
     return f"\n\nFigure: {found}\n\n" if found else ""
 
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([^\w\s]|_)", r"\1", text)
-
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #d99df039
 def _count(text: str) -> int:
     "Words in a text."
     return sum(1 for _ in re.finditer(r"\w+", text))
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #82de2c22
 def _closings(pieces: list) -> dict[int, int]:
     "For each tag that has a partner the place of the closing one."
     ends, opened = {}, defaultdict(list)
@@ -503,7 +562,7 @@ def _closings(pieces: list) -> dict[int, int]:
             ends[opened[piece.name].pop()] = ends[i] = i
     return ends
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #dd7c5744
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #f71af003
 class _Reader:
     "Collects the readable text between tags."
 
@@ -516,49 +575,7 @@ class _Reader:
         self.removed = Counter()  # words, by what they stood in
         self.typeset = False  # scripts hold what MathJax has set
 
-    def text(self, text: str) -> str:
-        "Reads a text with marks; marks of verbatim pieces stay in it."
-        parts = _HELD.split(text)
-        pieces = [self.kept[int(p)] if i % 2 else p for i, p in enumerate(parts)]
-        ends, i = _closings(pieces), 0
-        self.typeset = any(isinstance(p, _TeX) for p in pieces)
-        while i < len(parts):
-            piece = pieces[i]
-            if i % 2 == 0:
-                self.add(piece)
-            elif isinstance(piece, _Tag):
-                i = self.tag(i, pieces, ends)
-            else:
-                self.piece(piece, f"{_MARK}{parts[i]}{_MARK}")
-            i += 1
-        self.close_scripts()
-        return "".join(self.out)
-
-    def add(self, text: str):
-        "Text between tags; in a page line breaks are white space, in Markdown a blank line ends a paragraph."
-        if self.scripts and self.markdown and "\n\n" in text:
-            before, _, text = text.partition("\n\n")
-            self.out.append(before)
-            self.close_scripts()
-            self.out.append("\n\n")
-        self.out.append(text if self.markdown else re.sub(r"\s+", " ", html.unescape(text)))
-
-    def close_scripts(self):
-        "What was never closed ends."
-        while self.scripts:
-            self.close_script()
-
-    def piece(self, piece: str, mark: str):
-        "What was set aside and is no tag."
-        if isinstance(piece, _Formula):
-            text, verbatim = formula_text(piece, self.markdown)
-            self.out.append(self.kept.hold(text) if verbatim else text)
-        elif isinstance(piece, _Removed):
-            self.removed[piece.what] += _count(piece)
-        else:
-            self.out += ["\n", mark, "\n"] if isinstance(piece, _Lines) else [mark]
-
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #997fb876
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #b7a5240e
 @patch
 def close_script(self: _Reader):
     "What stood above or below goes on the line; a footnote's number goes."
@@ -571,7 +588,7 @@ def close_script(self: _Reader):
     else:
         self.out.append(subscript(inside) if tag == "sub" else superscript(inside))
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #76e7cd96
 @patch
 def script(self: _Reader, tag: _Tag):
     "A sub or sup begins or ends."
@@ -581,31 +598,103 @@ def script(self: _Reader, tag: _Tag):
     elif tag.kind == "end" and self.scripts and self.scripts[-1][0] == tag.name:
         self.close_script()
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #54fee830
+
+@patch
+def close_scripts(self: _Reader):
+    "What was never closed ends."
+    while self.scripts:
+        self.close_script()
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #ac7360a6
+@patch
+def add(self: _Reader, text: str):
+    "Text between tags; in a page line breaks are white space, in Markdown a blank line ends a paragraph."
+    if self.scripts and self.markdown and "\n\n" in text:
+        before, _, text = text.partition("\n\n")
+        self.out.append(before)
+        self.close_scripts()
+        self.out.append("\n\n")
+    self.out.append(text if self.markdown else re.sub(r"\s+", " ", html.unescape(text)))
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #979b491f
+@patch
+def piece(self: _Reader, piece: str, mark: str):
+    "What was set aside and is no tag."
+    if isinstance(piece, _Formula):
+        text, verbatim = formula_text(piece, self.markdown)
+        self.out.append(self.kept.hold(text) if verbatim else text)
+    elif isinstance(piece, _Removed):
+        self.removed[piece.what] += _count(piece)
+    else:
+        self.out += ["\n", mark, "\n"] if isinstance(piece, _Lines) else [mark]
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a12596e2
+@patch
+def step(self: _Reader, i: int, parts: list[str], pieces: list, ends: dict[int, int]) -> int:
+    "Reads what stands at `i`; returns where the next one is."
+    if isinstance(pieces[i], _Tag):
+        return self.tag(i, pieces, ends) + 1
+    if i % 2:
+        self.piece(pieces[i], f"{_MARK}{parts[i]}{_MARK}")
+    else:
+        self.add(pieces[i])
+    return i + 1
+
+
+@patch
+def text(self: _Reader, text: str) -> str:
+    "Reads a text with marks; marks of verbatim pieces stay in it."
+    parts = _HELD.split(text)
+    pieces = [self.kept[int(p)] if i % 2 else p for i, p in enumerate(parts)]
+    ends, i = _closings(pieces), 0
+    self.typeset = any(isinstance(p, _TeX) for p in pieces)
+    while i < len(parts):
+        i = self.step(i, parts, pieces, ends)
+    self.close_scripts()
+    return "".join(self.out)
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #283dc873
+def _opening(tag: _Tag) -> str:
+    "What an element puts into the text where it begins."
+    if tag.name == "img":
+        return _caption(tag.attributes.get("title"), tag.attributes.get("alt"))
+    if tag.name == "li":
+        return "\n- "
+    if tag.name in _HEADS | {"p", "table", "figure"}:
+        return "\n\n"
+    return "\n" if tag.name in _BLOCKS else ""
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #93aba49a
+@patch
+def start_cell(self: _Reader):
+    "A cell of a table begins."
+    self.out.append(" | " if self.cells else "")
+    self.cells += 1
+
+
+@patch
+def start_span(self: _Reader, tag: _Tag):
+    "A span begins; it may be a title."
+    self.titles.append(tag.attributes.get("data-type") == "title")
+    self.out.append("\n\n" if self.titles[-1] else "")
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #06b705b5
 @patch
 def start(self: _Reader, tag: _Tag):
     if tag.name in _BLOCKS or tag.name in ("td", "th"):
         self.close_scripts()
     if tag.name in ("sub", "sup"):
         self.script(tag)
-    elif tag.name == "img":
-        self.out.append(_caption(tag.attributes.get("title"), tag.attributes.get("alt")))
     elif tag.name in ("td", "th"):
-        self.out.append(" | " if self.cells else "")
-        self.cells += 1
-    elif tag.name == "li":
-        self.out.append("\n- ")
-    elif tag.name in _HEADS | {"p", "table", "figure"}:
-        self.out.append("\n\n")
-    elif tag.name in _BLOCKS:
-        self.out.append("\n")
+        self.start_cell()
     elif tag.name == "span":
-        self.titles.append(tag.attributes.get("data-type") == "title")
-        self.out.append("\n\n" if self.titles[-1] else "")
+        self.start_span(tag)
+    else:
+        self.out.append(_opening(tag))
     if tag.name in ("tr", "table"):
         self.cells = 0
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #5c1eb4cb
 @patch
 def end(self: _Reader, tag: _Tag):
     if tag.name in _BLOCKS or tag.name in ("td", "th"):
@@ -619,7 +708,7 @@ def end(self: _Reader, tag: _Tag):
     elif tag.name == "span" and self.titles and self.titles.pop():
         self.out.append("\n\n")
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #a7d6b38f
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #a5366044
 _MATHJAX = {"MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML", "MJXc-display"}
 _SET_FORMULA = _MATHJAX | {"katex", "mwe-math-element", "mjx-container"}
 _PAIRED = _SKIPPED | set(
@@ -627,7 +716,24 @@ _PAIRED = _SKIPPED | set(
     "kbd samp canvas audio video textarea map menu main header footer form".split()
 )
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #f462d537
+@patch
+def whole(self: _Reader, i: int, end: int, pieces: list) -> bool:
+    "Reads the element at `i` when it is left out or a formula that a program has set; says whether it was."
+    tag = pieces[i]
+    classes = {tag.name, *tag.attributes.get("class", "").split()}
+    inside = [p for p in pieces[i + 1 : end] if not isinstance(p, _Tag)] if classes & (_SKIPPED | _SET_FORMULA) else []
+    if tag.name in _SKIPPED and end > i:
+        self.removed[f"<{tag.name}>"] += sum(_count(p) for p in inside)
+        return True
+    if "MathJax_Preview" in classes or self.typeset and classes & _MATHJAX:
+        return True
+    formulas = [p for p in inside if isinstance(p, _Formula)] if classes & _SET_FORMULA else []
+    if formulas:
+        self.piece(formulas[0], "")
+    return bool(formulas)
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #0ad54efc
 @patch
 def tag(self: _Reader, i: int, pieces: list, ends: dict[int, int]) -> int:
     "Reads the tag at `i`; returns where the last piece is that was read with it."
@@ -638,26 +744,18 @@ def tag(self: _Reader, i: int, pieces: list, ends: dict[int, int]) -> int:
     if tag.kind == "end":
         self.end(tag)
         return i
-    classes = {tag.name, *tag.attributes.get("class", "").split()}
-    inside = [p for p in pieces[i + 1 : end] if not isinstance(p, _Tag)] if classes & (_SKIPPED | _SET_FORMULA) else []
-    if tag.name in _SKIPPED and end > i:
-        self.removed[f"<{tag.name}>"] += sum(_count(p) for p in inside)
-        return end
-    if "MathJax_Preview" in classes or self.typeset and classes & _MATHJAX:
-        return end
-    if classes & _SET_FORMULA and (formulas := [p for p in inside if isinstance(p, _Formula)]):
-        self.piece(formulas[0], "")
+    if self.whole(i, end, pieces):
         return end
     self.start(tag)
     return i
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #41295191
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #eef74d9a
 def _read_html(page: str, kept: _Kept) -> tuple[str, Counter]:
     "The text of a page with marks in it, and words that were taken away."
     reader = _Reader(kept, markdown=False)
     return reader.text(_Scanner(page, markdown=False).protect(kept)), reader.removed
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #9d11033b
 def html_text(
     page: str,  # HTML
 ) -> str:  # what a reader reads
@@ -665,11 +763,17 @@ def html_text(
     kept = _Kept()
     return kept.restore(_read_html(_STRAY_MARK.sub("", page), kept)[0])
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c040
-_SPAN = re.compile(r"\$|\\[(\[]|\\begin\{|<(?:!--|script|style|svg|math|pre|textarea)\b", re.I)
-_CONTAINER = re.compile(r"[>#]|(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #12a78849
+def _paragraph(state, start, stop):
+    "Makes one paragraph of lines."
+    state.line = stop
+    state.push("paragraph_open", "p", 1).map = [start, stop]
+    token = state.push("inline", "", 0)
+    token.content = state.getLines(start, stop, state.blkIndent, False).strip()
+    token.map, token.children = [start, stop], []
+    state.push("paragraph_close", "p", -1)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #0b743f0d
 def _span_end(
     scanner: _Scanner,  # of the whole document
     begin: int,  # of a line
@@ -683,6 +787,20 @@ def _span_end(
             return None if piece is None or (inline and _BLANK.search(scanner.text, match.start(), begin)) else begin
     return None
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #af798472
+def _span_stop(state, start: int, end: int, found: int) -> int | None:
+    "The line behind the one that reaches `found`; None when a line before it is outside of the block."
+    stop = start + 1
+    while stop < end and state.bMarks[stop] < found:
+        if not state.isEmpty(stop) and state.sCount[stop] < state.blkIndent:
+            return None
+        stop += 1
+    return stop if state.eMarks[stop - 1] >= found else None
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #cf1e9a52
+_SPAN = re.compile(r"\$|\\[(\[]|\\begin\{|<(?:!--|script|style|svg|math|pre|textarea)\b", re.I)
+_CONTAINER = re.compile(r"[>#]|(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
+
 
 def _span_rule(state, start, end, silent):
     "A block rule of markdown-it: lines that belong together."
@@ -690,38 +808,21 @@ def _span_rule(state, start, end, silent):
     if not _SPAN.search(state.src, begin, line_end) or _CONTAINER.match(state.src, begin):
         return False
     found = _span_end(state.env["scanner"], begin, line_end)
-    if found is None:
-        return False
-    stop = start + 1
-    while stop < end and state.bMarks[stop] < found:
-        if not state.isEmpty(stop) and state.sCount[stop] < state.blkIndent:
-            return False
-        stop += 1
-    if state.eMarks[stop - 1] < found:
+    stop = None if found is None else _span_stop(state, start, end, found)
+    if stop is None:
         return False
     if not silent:
         _paragraph(state, start, stop)
     return True
 
-
-def _paragraph(state, start, stop):
-    "Makes one paragraph of lines."
-    state.line = stop
-    state.push("paragraph_open", "p", 1).map = [start, stop]
-    token = state.push("inline", "", 0)
-    token.content = state.getLines(start, stop, state.blkIndent, False).strip()
-    token.map, token.children = [start, stop], []
-    state.push("paragraph_close", "p", -1)
-
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #c043
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #8b6b5c26
 _ADDRESS = re.compile(
     r"""\[(?!\^)((?:\\.|[^\]\\\n])++)\]:[ \t]*+(<[^<>\n]*+>|(?=\S*[/:#.])\S++)"""
     r"""[ \t]*+(?:"[^\n]*"|'[^\n]*'|\([^\n]*\))?[ \t]*+$""",
     re.M,
 )
-_DEEPEST_BLOCK = 40
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #84afd8c6
 def _address_rule(state, start, end, silent):
     "A block rule of markdown-it: where a reference link goes."
     begin = state.bMarks[start] + state.tShift[start]
@@ -735,6 +836,9 @@ def _address_rule(state, start, end, silent):
         state.line = start + 1
     return True
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #0484b3d7
+_DEEPEST_BLOCK = 40
+
 
 def _deep_rule(state, start, end, silent):
     "A block rule of markdown-it: no block is nested more deeply."
@@ -743,7 +847,7 @@ def _deep_rule(state, start, end, silent):
     _paragraph(state, start, end)
     return True
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #88649f75
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #0a631739
 def _rows(text: str) -> str:
     "A paragraph without the line below a table's head and without bars at the ends of its lines."
     if "|" not in text:
@@ -754,7 +858,7 @@ def _rows(text: str) -> str:
         return text
     return "\n".join(line.rstrip().removesuffix("|").rstrip() for line, rule in zip(lines, rules) if not rule)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #47838b44
 def _protect_rule(state):
     "A core rule of markdown-it: sets aside what is no Markdown."
     for token in state.tokens:
@@ -763,7 +867,7 @@ def _protect_rule(state):
             head, bracket, tail = text.rpartition("]")
             token.content = head + bracket + re.sub(r"(?<!\\)\[", r"\\[", tail)  # no link begins there
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #63c09517
 @cache
 def _parser() -> MarkdownIt:
     "markdown-it with the rules of this module."
@@ -778,7 +882,7 @@ def _parser() -> MarkdownIt:
     md.normalizeLink = md.normalizeLinkText = lambda url: url
     return md
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #047ac808
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #3cb9d534
 def _link(text: str, target: str) -> str:
     "The text of a link; a cross-reference without text is named by what it points to."
     if target.startswith("#footnote") and re.fullmatch(r"\W*\w{0,3}\W*", text):
@@ -788,7 +892,14 @@ def _link(text: str, target: str) -> str:
         return text
     return "the figure" if re.search(r"(?i)fig|CNX_", target) else "the table"
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #f6b352f2
+def _token_text(token) -> str:
+    "The text of a token within a paragraph."
+    if token.type == "image":
+        return _caption(token.attrGet("title"), _inline(token.children or []))
+    return "\n" if token.type in ("softbreak", "hardbreak") else token.content
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #343f222d
 def _inline(tokens: list) -> str:
     "The text of a paragraph's tokens."
     out, links = [], []
@@ -798,15 +909,11 @@ def _inline(tokens: list) -> str:
         elif token.type == "link_close":
             at, target = links.pop()
             out[at:] = [_link("".join(out[at:]), target)]
-        elif token.type == "image":
-            out.append(_caption(token.attrGet("title"), _inline(token.children or [])))
-        elif token.type in ("softbreak", "hardbreak"):
-            out.append("\n")
         else:
-            out.append(token.content)
+            out.append(_token_text(token))
     return "".join(out)
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #70e28988
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #1669653d
 def _gap(token, lines: list[str], before: str, kept: _Kept, done: int) -> str:
     "What stands between a block and the text before it."
     start = token.map[0]
@@ -818,7 +925,12 @@ def _gap(token, lines: list[str], before: str, kept: _Kept, done: int) -> str:
         return " "
     return "\n\n" if start > done else "\n"
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #3ea93764
+def _leaf(token, kept: _Kept) -> str:
+    "The text of a block without blocks in it."
+    return _inline(token.children) if token.type == "inline" else kept.hold(token.content.rstrip("\n"))
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #0919dc0e
 def _blocks(tokens: list, lines: list[str], kept: _Kept) -> str:
     "The text of a document's tokens, with marks in it."
     out, ordered, heading, done, item, before = [], [], False, 0, -1, ""
@@ -841,12 +953,7 @@ def _blocks(tokens: list, lines: list[str], kept: _Kept) -> str:
             heading, done, item = False, token.map[1], -1
     return "".join(out)
 
-
-def _leaf(token, kept: _Kept) -> str:
-    "The text of a block without blocks in it."
-    return _inline(token.children) if token.type == "inline" else kept.hold(token.content.rstrip("\n"))
-
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #6ef83d3f
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #ec85f66a
 _FRONT = re.compile(r"---\n(?=[ \t]*(?:#|[\w-]+[ \t]*:))(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 
 
@@ -859,7 +966,7 @@ def _front_matter(text: str) -> tuple[str, str]:
     title = next((t[1:-1] if t[:1] in "\"'" and t[-1:] == t[:1] else t for t in titles if t), "")
     return title, text[front.end() :]
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #81a8da92
 def _read_markdown(text: str, kept: _Kept) -> tuple[str, Counter]:
     "The text of Markdown with marks in it, and words that were taken away."
     title, text = _front_matter(text)
@@ -869,7 +976,7 @@ def _read_markdown(text: str, kept: _Kept) -> tuple[str, Counter]:
     flat = re.sub(r"^(\| .* )\|[ \t]*+$", r"\1", reader.text(flat), flags=re.M)
     return (f"{title}\n\n" if title else "") + flat, reader.removed
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #5482d7a1
 def markdown_text(
     text: str,  # Markdown, perhaps with HTML and MathML in it
 ) -> str:  # what a reader reads
@@ -877,7 +984,7 @@ def markdown_text(
     kept = _Kept()
     return kept.restore(_read_markdown(_STRAY_MARK.sub("", text), kept)[0])
 
-# %% ../../nbs/03_corpus/00_cleaning.ipynb #fabbbe8f
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #89926513
 KINDS = ("md", "txt", "html", "pdf", "jsonl")
 _ODD = dict.fromkeys(
     [*range(9), 11, 12, *range(14, 32), 127, *range(0x80, 0xA0), 0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF]
@@ -885,7 +992,7 @@ _ODD = dict.fromkeys(
 _ODD |= {0xA0: " ", 0x2007: " ", 0x2009: " ", 0x200A: " ", 0x202F: " ", 0x2212: "-", 0x2028: "\n", 0x2029: "\n"}
 _CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #368d9edf
 class Cleaned(NamedTuple):
     "A document's readable text."
 
@@ -900,7 +1007,21 @@ class Cleaned(NamedTuple):
         parts = ", ".join(f"{n:,} in {what}" for what, n in self.removed.most_common() if n)
         return f"{lost:,} of its {lost + words:,} words were left out: {parts}; move them elsewhere if they matter"
 
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #075353cd
+def _joined_lines(text: str) -> str:
+    "PDF text with words, then paragraphs, made whole that the end of a line cuts."
+    text = re.sub(r"(?<=[^\W\d_])-\n(?=[^\W\d_A-Z])", "", text)
+    return re.sub(r"(?<=[^\n.:;!?])\n(?=[a-z(])", " ", text)
 
+
+def _tidy(text: str) -> str:
+    "Text with one kind of space, one space at a time, and one blank line between paragraphs."
+    text = unicodedata.normalize("NFC", text.translate(_ODD))
+    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r" (?=[,;](?:\s|$))| (?=\.(?:\s|$))", "", text)  # before a mark
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #c485cf91
 def clean_document(
     text: str,  # a document's text
     kind: str = "txt",  # one of `KINDS`: md, txt, html, pdf, jsonl
@@ -913,16 +1034,10 @@ def clean_document(
     if kind in ("md", "html"):
         text = _STRAY_MARK.sub("", _CONTROL.sub("", text))
         text, removed = (_read_markdown if kind == "md" else _read_html)(text, kept)
-    elif kind == "pdf":  # words cut at the end of a line, then lines cut within a paragraph
-        text = re.sub(r"(?<=[^\W\d_])-\n(?=[^\W\d_A-Z])", "", text)
-        text = re.sub(r"(?<=[^\n.:;!?])\n(?=[a-z(])", " ", text)
-    text = unicodedata.normalize("NFC", text.translate(_ODD))
-    text = re.sub(r"[ \t]+", " ", text)
-    text = re.sub(r" (?=[,;](?:\s|$))| (?=\.(?:\s|$))", "", text)  # before a mark
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+    text = _tidy(_joined_lines(text) if kind == "pdf" else text)
     return Cleaned(kept.restore(text) if kept else text, removed)
 
-
+# %% ../../nbs/03_corpus/00_cleaning.ipynb #6faac72f
 def clean_text(
     text: str,  # a document's text
     kind: str = "txt",  # one of `KINDS`: md, txt, html, pdf, jsonl

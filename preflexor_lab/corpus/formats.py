@@ -17,12 +17,12 @@ from preflexor_lab.corpus.characters import plain_characters
 from preflexor_lab.corpus.cleaning import fraction, subscript, superscript
 from preflexor_lab.corpus.decoding import BadFile
 
-# %% ../../nbs/03_corpus/00_formats.ipynb #7857502e
+# %% ../../nbs/03_corpus/00_formats.ipynb #9c28a405
 _FIELDS = ("text", "content", "body", "abstract")
 _CHATS = ("messages", "conversations", "conversation")
 _LISTS = "data documents rows items records examples results articles train".split()  # of rows, in an object
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #528b7e3d
 def _strings(value) -> Iterator[str]:
     "All strings inside of a value that say anything, in their order; without recursion."
     stack = [value]
@@ -36,7 +36,7 @@ def _strings(value) -> Iterator[str]:
         elif isinstance(item, list):
             stack += reversed(item)
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #13c7309f
 def _chat_text(messages: list) -> str:
     "Messages as `Role: words`, a paragraph each."
     turns = []
@@ -48,7 +48,7 @@ def _chat_text(messages: list) -> str:
             turns.append(f"{str(role).capitalize()}: {said}" if role else said)
     return "\n\n".join(turns)
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #85f51cb4
 def row_text(
     row,  # what a line of JSONL holds
 ) -> str:  # "" when it has no text
@@ -62,7 +62,7 @@ def row_text(
                 return found
     return "\n\n".join(_strings(row))
 
-# %% ../../nbs/03_corpus/00_formats.ipynb #c43ea16e
+# %% ../../nbs/03_corpus/00_formats.ipynb #f3f42f7e
 def _load(data: bytes | str) -> object:
     "What JSON holds; raises ValueError when it is none, or nested too deeply."
     try:
@@ -74,29 +74,31 @@ def _load(data: bytes | str) -> object:
     except ValueError as e:
         raise ValueError(f"is not JSON ({str(e).splitlines()[0][:60]})") from e
 
+# %% ../../nbs/03_corpus/00_formats.ipynb #03a9f1e3
+def _line_text(line: bytes) -> str:
+    "The text of a line of JSONL; raises ValueError with what is wrong with the line."
+    row = _load(line)
+    if not isinstance(row, (str, dict)):
+        raise ValueError("is not an object")
+    if not (text := row_text(row)):
+        raise ValueError("has no text in it")
+    return text
 
+# %% ../../nbs/03_corpus/00_formats.ipynb #953cb7ca
 def jsonl_rows(
     data: bytes,  # of a JSONL file
 ) -> tuple[list[tuple[int, str]], list[str]]:  # numbered texts, and what is wrong with the other lines
     "The texts of a JSONL file."
     rows, bad = [], []
     for number, line in enumerate(data.split(b"\n"), 1):
-        if not line.strip():
-            continue
         try:
-            row = _load(line)
+            if line.strip():
+                rows.append((number, _line_text(line)))
         except ValueError as e:
             bad.append(f"line {number} {e}")
-            continue
-        if not isinstance(row, (str, dict)):
-            bad.append(f"line {number} is not an object")
-        elif text := row_text(row):
-            rows.append((number, text))
-        else:
-            bad.append(f"line {number} has no text in it")
     return rows, bad
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #78949876
 def json_rows(
     text: str,  # of a JSON file
 ) -> tuple[list[tuple[int, str]], list[str]]:  # numbered texts, and what is wrong with the other rows
@@ -112,11 +114,9 @@ def json_rows(
     texts = [(number, row_text(row)) for number, row in enumerate(rows, 1)]
     return [t for t in texts if t[1]], [f"row {number} has no text in it" for number, t in texts if not t]
 
-# %% ../../nbs/03_corpus/00_formats.ipynb #c9717afe
-def notebook_text(
-    text: str,  # of an .ipynb file
-) -> str:  # Markdown
-    "Prose and code of a Jupyter notebook; raises BadFile when it is none."
+# %% ../../nbs/03_corpus/00_formats.ipynb #61b07eec
+def _notebook_cells(text: str) -> list:
+    "The cells of a notebook, also of the old format with worksheets; raises BadFile when it has none."
     try:
         book = _load(text)
     except ValueError as e:
@@ -125,8 +125,15 @@ def notebook_text(
     cells = sheets[0].get("cells") if sheets else book.get("cells") if isinstance(book, dict) else None
     if not isinstance(cells, list):
         raise BadFile("it is no notebook: it has no cells")
+    return cells
+
+# %% ../../nbs/03_corpus/00_formats.ipynb #8a8c7c48
+def notebook_text(
+    text: str,  # of an .ipynb file
+) -> str:  # Markdown
+    "Prose and code of a Jupyter notebook; raises BadFile when it is none."
     parts = []
-    for cell in cells:
+    for cell in _notebook_cells(text):
         if not isinstance(cell, dict):
             continue
         source = cell.get("source", cell.get("input", ""))
@@ -135,13 +142,13 @@ def notebook_text(
             parts.append(f"```\n{source}\n```" if cell.get("cell_type") == "code" else source)
     return "\n\n".join(parts)
 
-# %% ../../nbs/03_corpus/00_formats.ipynb #3e2c2e8c
+# %% ../../nbs/03_corpus/00_formats.ipynb #6b630bc3
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _LEFT_OUT = {"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "sectPr", "tblPr", "fldChar"}
 _PUT = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 _ENDS = {"p": "\n\n", "tc": " | ", "tr": "\n", "tbl": "\n\n"}
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #d0591444
 def _part(archive: zipfile.ZipFile, name: str, limit: int) -> ElementTree.Element | None:
     "A part of a document, if there is one; raises BadFile when it is too large or no XML."
     if name not in archive.namelist():
@@ -153,18 +160,26 @@ def _part(archive: zipfile.ZipFile, name: str, limit: int) -> ElementTree.Elemen
     except (ElementTree.ParseError, RecursionError) as e:
         raise BadFile(f"it is no readable Word document ({str(e)[:60]})") from e
 
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #4c48d96b
 def _raised(run: ElementTree.Element) -> str:
     "superscript, subscript or nothing, for a run of Word."
     mark = run.find(f"{_WORD}rPr/{_WORD}vertAlign")
     return "" if mark is None else mark.get(f"{_WORD}val", "")
 
-# %% ../../nbs/03_corpus/00_formats.ipynb #be76d3ed
-def _word_text(node: ElementTree.Element, notes: dict[str, str], depth: int = 0) -> str:
-    "The text of a node of a Word document."
-    tag = node.tag.rpartition("}")[2]
-    if depth > 300:
-        raise BadFile("it is nested too deeply for a Word document")
+# %% ../../nbs/03_corpus/00_formats.ipynb #a23abaeb
+def _formula(tag: str, parts: dict[str, str]) -> str:
+    "A formula of Word with its parts by name, on one line."
+    base = parts.get("e", "")
+    if tag == "f":
+        return fraction(parts.get("num", ""), parts.get("den", ""))
+    if tag == "rad":
+        root = f"√({base})"
+        return root if not parts.get("deg", "").strip() else f"({base}){superscript(fraction('1', parts['deg']))}"
+    return base + subscript(parts.get("sub", "")) + superscript(parts.get("sup", ""))
+
+# %% ../../nbs/03_corpus/00_formats.ipynb #3a130593
+def _own_text(node: ElementTree.Element, tag: str, notes: dict[str, str]) -> str | None:
+    "What a node says by itself; None when its parts are to be read."
     if tag in _LEFT_OUT:
         return ""
     if tag == "t":
@@ -176,28 +191,36 @@ def _word_text(node: ElementTree.Element, notes: dict[str, str], depth: int = 0)
     if tag in ("footnoteReference", "endnoteReference"):
         note = notes.get(tag[:4] + node.get(f"{_WORD}id", ""), "")
         return f" ({note})" if note else ""
+    return None
+
+# %% ../../nbs/03_corpus/00_formats.ipynb #82fcb44c
+def _word_text(node: ElementTree.Element, notes: dict[str, str], depth: int = 0) -> str:
+    "The text of a node of a Word document."
+    tag = node.tag.rpartition("}")[2]
+    if depth > 300:
+        raise BadFile("it is nested too deeply for a Word document")
+    if (own := _own_text(node, tag, notes)) is not None:
+        return own
     parts = [(c.tag.rpartition("}")[2], _word_text(c, notes, depth + 1)) for c in node]
     inside = "".join(text for _, text in parts)
-    if tag == "tc":  # paragraphs of a cell stand on one line
-        return " ".join(inside.split()) + " | "
     if tag in ("sSup", "sSub", "sSubSup", "f", "rad"):
         return _formula(tag, dict(parts))
     if tag == "r" and inside.strip() and (place := _raised(node)):
         return {"superscript": superscript, "subscript": subscript}.get(place, str)(inside)
-    return inside + _ENDS.get(tag, "")
+    # paragraphs of a cell stand on one line
+    return (" ".join(inside.split()) if tag == "tc" else inside) + _ENDS.get(tag, "")
 
+# %% ../../nbs/03_corpus/00_formats.ipynb #f02b140e
+def _notes(archive: zipfile.ZipFile, limit: int) -> dict[str, str]:
+    "Footnotes and endnotes of a document."
+    notes = {}
+    for kind, name in (("foot", "footnotes"), ("endn", "endnotes")):
+        root = _part(archive, f"word/{name}.xml", limit)
+        for note in [] if root is None else root:
+            notes[kind + note.get(f"{_WORD}id", "")] = " ".join(_word_text(note, {}).split())
+    return notes
 
-def _formula(tag: str, parts: dict[str, str]) -> str:
-    "A formula of Word with its parts by name, on one line."
-    base = parts.get("e", "")
-    if tag == "f":
-        return fraction(parts.get("num", ""), parts.get("den", ""))
-    if tag == "rad":
-        root = f"√({base})"
-        return root if not parts.get("deg", "").strip() else f"({base}){superscript(fraction('1', parts['deg']))}"
-    return base + subscript(parts.get("sub", "")) + superscript(parts.get("sup", ""))
-
-
+# %% ../../nbs/03_corpus/00_formats.ipynb #6ffcbe10
 def docx_text(
     path: Path,  # a .docx file
     max_mb: float = 256,  # of its text when unpacked
@@ -206,11 +229,7 @@ def docx_text(
     try:
         with zipfile.ZipFile(path) as archive:
             body = _part(archive, "word/document.xml", int(max_mb * 2**20))
-            notes = {}
-            for kind in ("foot", "endn"):
-                root = _part(archive, f"word/{'footnotes' if kind == 'foot' else 'endnotes'}.xml", int(max_mb * 2**20))
-                for note in [] if root is None else root:
-                    notes[kind + note.get(f"{_WORD}id", "")] = " ".join(_word_text(note, {}).split())
+            notes = _notes(archive, int(max_mb * 2**20))
     except (zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError) as e:
         raise BadFile(f"it is no readable Word document ({str(e)[:60]}); save it again as .docx") from e
     if body is None:

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #b315daf3
+# %% ../../nbs/03_corpus/00_markup.ipynb #91849669
 import re
 import unicodedata
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #a4a3b4f4
+from fastcore.basics import patch
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #f1564662
 _LETTERS = dict(
     [pair.split("=") for pair in "ss=ß ae=æ AE=Æ oe=œ OE=Œ o=ø O=Ø l=ł L=Ł aa=å AA=Å i=ı j=ȷ S=§ P=¶".split()],
     **dict(ldots="…", dots="…", copyright="©", pounds="£", euro="€", textdegree="°", degree="°", textendash="–"),
@@ -18,9 +20,13 @@ _LETTERS = dict(
 )
 _LETTERS |= {c: c for c in "%&#_{}$"} | {"\\": "\n", " ": " ", "\n": " ", ",": " ", ";": " ", ":": " "}
 _LETTERS |= dict.fromkeys("-/@!", "")
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #2ee42793
 _ACCENTS = dict(
     zip("\"'`^~=.uvHckrd", "\u0308\u0301\u0300\u0302\u0303\u0304\u0307\u0306\u030c\u030b\u0327\u0328\u030a\u0323")
 )
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #c46a516f
 _NO_PROSE = {  # command -> how many of its {arguments} are not read
     **dict.fromkeys(
         "label cite citep citet citeauthor citeyear nocite bibliography bibliographystyle includegraphics input "
@@ -31,6 +37,8 @@ _NO_PROSE = {  # command -> how many of its {arguments} are not read
     **dict.fromkeys("setlength setcounter addtocounter definecolor newcommand renewcommand providecommand".split(), 2),
     **dict.fromkeys("newtheorem DeclareMathOperator addtolength let".split(), 2),
 }
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #60114218
 _AS_FORMULA = {"SI", "si", "qty", "unit", "num", "ce", "ensuremath", "SIrange", "qtyrange", "ang"}
 _AROUND = {  # command -> what stands before and after its argument
     **dict.fromkeys("title part chapter section subsection subsubsection paragraph".split(), ("\n\n", "\n\n")),
@@ -41,17 +49,29 @@ _FORMULAS = "equation align gather multline eqnarray displaymath math flalign al
 _VERBATIM = "verbatim lstlisting minted Verbatim alltt".split()
 _DRAWN = "tikzpicture comment filecontents picture pgfpicture".split()
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #2d870d34
+# %% ../../nbs/03_corpus/00_markup.ipynb #7fdd6880
 _TOKEN = re.compile(r"%[^\n]*(?:\n[ \t]*)?|\\(?:[A-Za-z]+\*?|.|\n)|\$\$?|[{}~&]|``|''|---?|[^%\\${}~&`'-]+|.", re.S)
 _INLINE = re.compile(r"\$((?:[^$\\\n]|\\.|\n(?![ \t]*\n)){1,5000}?)\$", re.S)
 _SIGNS = {"~": " ", "&": " | ", "``": "“", "''": "”", "---": "—", "--": "–"}
 _LABEL = re.compile(r"\s*\\label\{[^{}]*\}")
 
+# %% ../../nbs/03_corpus/00_markup.ipynb #e8d54490
 _SPACE = re.compile(r"[ \t]*\n?[ \t]*")
 _OPTION = re.compile(r"[ \t]*\[((?:[^\[\]\\]|\\.|\[[^\[\]]{0,200}\]){0,500})\]", re.S)
 _BRACE = re.compile(r"\\.|(?<!\\)%[^\n]*|[{}]", re.S)
 
 
+def _closed_braces(source: str) -> dict[int, int]:
+    "The place of each opening brace that is closed, and where."
+    closed, opened = {}, []
+    for m in _BRACE.finditer(source):
+        if m[0] == "{":
+            opened.append(m.start())
+        elif m[0] == "}" and opened:
+            closed[opened.pop()] = m.start()
+    return closed
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #74b8d9d8
 class _Latex:
     "Where a reader of LaTeX is."
 
@@ -60,43 +80,65 @@ class _Latex:
         self.closers = []  # what each open brace puts behind itself
         self.macros = {}  # commands of the document without arguments -> what they stand for
         self.unclosed = {}  # ends that are known to be missing
-        self.braces = {}  # place of each brace that is closed -> where
-        open_braces = []
-        for m in _BRACE.finditer(source):
-            if m[0] == "{":
-                open_braces.append(m.start())
-            elif m[0] == "}" and open_braces:
-                self.braces[open_braces.pop()] = m.start()
+        self.braces = _closed_braces(source)  # place of each brace that is closed -> where
 
-    def until(self, end: str) -> str | None:
-        "The source up to `end`, and go behind it; None when there is none."
-        found = -1 if self.unclosed.get(end) else self.source.find(end, self.at)
-        if found < 0:
-            self.unclosed[end] = True
-            return None
-        inside, self.at = self.source[self.at : found], found + len(end)
-        return inside
+# %% ../../nbs/03_corpus/00_markup.ipynb #6067c037
+@patch
+def until(self: _Latex, end: str) -> str | None:
+    "The source up to `end`, and go behind it; None when there is none."
+    found = -1 if self.unclosed.get(end) else self.source.find(end, self.at)
+    if found < 0:
+        self.unclosed[end] = True
+        return None
+    inside, self.at = self.source[self.at : found], found + len(end)
+    return inside
 
-    def argument(self) -> str:
-        "The next argument, and go behind it; empty when there is none."
-        start = _SPACE.match(self.source, self.at).end()
-        if start not in self.braces:
-            return ""
-        self.at = self.braces[start] + 1
-        return self.source[start + 1 : self.at - 1]
+# %% ../../nbs/03_corpus/00_markup.ipynb #a1f7ae9d
+@patch
+def argument(self: _Latex) -> str:
+    "The next argument, and go behind it; empty when there is none."
+    start = _SPACE.match(self.source, self.at).end()
+    if start not in self.braces:
+        return ""
+    self.at = self.braces[start] + 1
+    return self.source[start + 1 : self.at - 1]
 
-    def option(self) -> str:
-        "The next [option], and go behind it; empty when there is none."
-        found = _OPTION.match(self.source, self.at)
-        if not found:
-            return ""
-        self.at = found.end()
-        return found[1]
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #9379d61a
+@patch
+def option(self: _Latex) -> str:
+    "The next [option], and go behind it; empty when there is none."
+    found = _OPTION.match(self.source, self.at)
+    self.at = found.end() if found else self.at
+    return found[1] if found else ""
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #90491e09
 _LETTER = re.compile(r"[ \t]*(?:\{\s*(?:\\([ij])|([A-Za-z]))\s*\}|\\([ij])(?![A-Za-z])[ \t]?|([A-Za-z]))")
 
 
+def _symbol(tex: _Latex, name: str) -> str | None:
+    "What a command stands for: a letter with an accent, a sign, words of the document; None for other commands."
+    bare = name.rstrip("*")
+    if name in _ACCENTS and (m := _LETTER.match(tex.source, tex.at)) and not (name + m[0][0]).isalpha():
+        tex.at = m.end()
+        return unicodedata.normalize("NFC", (m[1] or m[2] or m[3] or m[4]) + _ACCENTS[name])
+    if bare in tex.macros or bare in _LETTERS:
+        tex.at += len(tex.source) > tex.at and bare.isalpha() and tex.source[tex.at] == " "
+        return tex.macros.get(bare) if bare in tex.macros else _LETTERS[bare]
+    return None
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #a89cd2bd
+def _no_prose(tex: _Latex, bare: str) -> str | None:
+    "Skips the arguments that nobody reads; None when the command's argument is to be read."
+    tex.option()
+    if bare not in _NO_PROSE:
+        return None
+    for _ in range(_NO_PROSE[bare]):
+        tex.option()
+        tex.argument()
+    tex.option()
+    return ""
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #87fd1097
 def _command(tex: _Latex, name: str) -> str | None:
     "What a command puts into the text, arguments that nobody reads skipped; None when its argument is to be read."
     start, bare = tex.at - len(name) - 1, name.rstrip("*")
@@ -104,48 +146,38 @@ def _command(tex: _Latex, name: str) -> str | None:
         while tex.option() or tex.argument():
             pass
         return tex.source[start : tex.at]
-    if name in _ACCENTS and (m := _LETTER.match(tex.source, tex.at)) and not (name + m[0][0]).isalpha():
-        tex.at = m.end()
-        return unicodedata.normalize("NFC", (m[1] or m[2] or m[3] or m[4]) + _ACCENTS[name])
-    if bare in tex.macros or bare in _LETTERS:
-        tex.at += len(tex.source) > tex.at and bare.isalpha() and tex.source[tex.at] == " "
-        return tex.macros.get(bare) if bare in tex.macros else _LETTERS[bare]
+    if (made := _symbol(tex, name)) is not None:
+        return made
     if bare == "item":
         label = tex.option()
         return f"\n- {label}: " if label else "\n- "
-    if bare == "url":
-        return tex.argument()
-    tex.option()
-    if bare in _NO_PROSE:
-        for _ in range(_NO_PROSE[bare]):
-            tex.option()
-            tex.argument()
-        tex.option()
-        return ""
-    return None
+    return tex.argument() if bare == "url" else _no_prose(tex, bare)
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #f89c5035
+# %% ../../nbs/03_corpus/00_markup.ipynb #736352ec
+def _kept_whole(name: str, inside: str) -> str:
+    "A formula or code from its `\\begin` to its end; nothing of a drawing."
+    bare = name.rstrip("*")
+    if bare in _DRAWN:
+        return "\n\n"
+    if bare in _VERBATIM:
+        code = re.sub(r"\A\s*(?:\[[^\]\n]*\])?" + (r"\{\w+\}" if bare == "minted" else ""), "", inside)
+        return f"\n\n{code.strip(chr(10))}\n\n"
+    return f"\n\n\\begin{{{name}}}{_LABEL.sub('', inside)}\\end{{{name}}}\n\n"
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #d18c7302
 def _environment(tex: _Latex) -> str:
     "What `\\begin{name}` puts into the text; formulas and code are read to their end."
     name = tex.argument()
-    bare, start = name.rstrip("*"), tex.at
+    bare = name.rstrip("*")
     if bare in (*_FORMULAS, *_VERBATIM, *_DRAWN):
         inside = tex.until(f"\\end{{{name}}}")
-        if inside is None:
-            return "\n\n"
-        if bare in _DRAWN:
-            return "\n\n"
-        if bare in _VERBATIM:
-            code = re.sub(r"\A\s*(?:\[[^\]\n]*\])?" + (r"\{\w+\}" if bare == "minted" else ""), "", inside)
-            return f"\n\n{code.strip(chr(10))}\n\n"
-        return f"\n\n\\begin{{{name}}}{_LABEL.sub('', inside)}\\end{{{name}}}\n\n"
-    tex.at = start
+        return "\n\n" if inside is None else _kept_whole(name, inside)
     tex.option()
     for _ in range({"tabular": 1, "tabularx": 2, "minipage": 1, "thebibliography": 1, "multicols": 1}.get(bare, 0)):
         tex.argument()
     return "\n\n" if bare not in ("itemize", "enumerate", "description") else "\n"
 
-
+# %% ../../nbs/03_corpus/00_markup.ipynb #b0a282f4
 def _formula(tex: _Latex, opening: str) -> str:
     "A formula as it is written; a dollar that opens none is a dollar."
     if opening == "$":
@@ -157,46 +189,64 @@ def _formula(tex: _Latex, opening: str) -> str:
     inside = tex.until(closing)
     return opening if inside is None else f"{opening}{_LABEL.sub('', inside)}{closing}"
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #ff9cda10
-_ABBREVIATION = re.compile(
-    r"\\(?:(?:re)?newcommand\*?\s*\{?|def\s*|providecommand\s*\{?)\\([A-Za-z]+)\}?\s*\{((?:[^{}\\]|\\[^A-Za-z]){0,200})\}"
-)
+# %% ../../nbs/03_corpus/00_markup.ipynb #5adff046
+def _call(tex: _Latex, token: str) -> str:
+    "What a command puts into the text; the argument that is read is left to the next steps."
+    made = _command(tex, token[1:])
+    if made is not None:
+        return made
+    before, behind = _AROUND.get(token[1:].rstrip("*"), ("", ""))
+    if not tex.source.startswith("{", tex.at):
+        return ""
+    tex.at += 1
+    tex.closers.append(behind)
+    return before
 
+# %% ../../nbs/03_corpus/00_markup.ipynb #9948cd45
+def _control(tex: _Latex, token: str) -> str:
+    "What a token with a backslash puts into the text."
+    if token == "\\begin":
+        return _environment(tex)
+    if token == "\\end":
+        tex.argument()
+        return "\n\n"
+    if token in ("\\verb", "\\lstinline"):
+        mark, tex.at = tex.source[tex.at : tex.at + 1], tex.at + 1
+        return tex.until(mark) or "" if mark else ""
+    if token == "\\def":
+        tex.at = re.compile(r"\s*\\[A-Za-z]+[^{}\n]*").match(tex.source + " \\a", tex.at).end()
+        tex.argument()
+    return "" if token == "\\def" else _call(tex, token)
 
+# %% ../../nbs/03_corpus/00_markup.ipynb #30a68d69
 def _step(tex: _Latex, token: str) -> str:
     "What one token puts into the text."
     if token == "{":
         tex.closers.append("")
-    elif token == "}":
+        return ""
+    if token == "}":
         return tex.closers.pop() if tex.closers else ""
-    elif token[0] == "%":  # a comment takes the end of its line with it, not the blank line behind it
+    if token[0] == "%":  # a comment takes the end of its line with it, not the blank line behind it
         return "\n" if token.endswith("\n") and tex.source.startswith("\n", tex.at) else ""
-    elif token in ("$", "$$", "\\[", "\\("):
+    if token in ("$", "$$", "\\[", "\\("):
         return _formula(tex, token)
-    elif token == "\\begin":
-        return _environment(tex)
-    elif token == "\\end":
-        tex.argument()
-        return "\n\n"
-    elif token in ("\\verb", "\\lstinline"):
-        mark = tex.source[tex.at : tex.at + 1]
-        tex.at += 1
-        return tex.until(mark) or "" if mark else ""
-    elif token == "\\def":
-        tex.at = re.compile(r"\s*\\[A-Za-z]+[^{}\n]*").match(tex.source + " \\a", tex.at).end()
-        tex.argument()
-    elif token[0] == "\\" and len(token) > 1:
-        made = _command(tex, token[1:])
-        if made is not None:
-            return made
-        before, behind = _AROUND.get(token[1:].rstrip("*"), ("", ""))
-        if tex.source.startswith("{", tex.at):
-            tex.at += 1
-            tex.closers.append(behind)
-            return before
-    else:
-        return _SIGNS.get(token, token)
-    return ""
+    if token[0] == "\\" and len(token) > 1:
+        return _control(tex, token)
+    return _SIGNS.get(token, token)
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #df4edad9
+def _read(tex: _Latex) -> str:
+    "All that is to be read, step by step."
+    while tex.at < len(tex.source):
+        token = _TOKEN.match(tex.source, tex.at)
+        tex.at = token.end()
+        tex.out.append(_step(tex, token[0]))
+    return "".join(tex.out)
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #877578fe
+_ABBREVIATION = re.compile(
+    r"\\(?:(?:re)?newcommand\*?\s*\{?|def\s*|providecommand\s*\{?)\\([A-Za-z]+)\}?\s*\{((?:[^{}\\]|\\[^A-Za-z]){0,200})\}"
+)
 
 
 def latex_text(
@@ -207,21 +257,19 @@ def latex_text(
     tex = _Latex((body if begun else source).partition("\\end{document}")[0])
     tex.macros = {m[1]: m[2] for m in _ABBREVIATION.finditer(source)}
     if begun and (m := re.search(r"\\title\s*(?:\[[^\]]*\])?\s*(?=\{)", head)):
-        title = _Latex(head[m.end() :])
-        tex.out += [latex_text(title.argument()), "\n\n"]
-    while tex.at < len(tex.source):
-        token = _TOKEN.match(tex.source, tex.at)
-        tex.at = token.end()
-        tex.out.append(_step(tex, token[0]))
-    return "".join(tex.out)
+        tex.out += [latex_text(_Latex(head[m.end() :]).argument()), "\n\n"]
+    return _read(tex)
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #07bdef6d
+# %% ../../nbs/03_corpus/00_markup.ipynb #b1202a07
 _STEERING = set(
     "toctree include raw currentmodule automodule autoclass autofunction autosummary contents image highlight "
     "index meta role default-role tabularcolumns only literalinclude sectnum plot".split()
 )
 _VERBATIM_BLOCKS = set("code code-block sourcecode math parsed-literal ipython prompt testcode doctest".split())
 _DIRECTIVE = re.compile(r"( *)\.\. (?:\|[^|\n]+\| )?([\w:-]+):: ?(.*)")
+_RULER = re.compile(r"([=\-`:.'\"~^_*+#])\1{2,}")
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #11a85a3e
 _INLINE_RULES = [
     (re.compile(pattern), new)
     for pattern, new in [
@@ -237,9 +285,8 @@ _INLINE_RULES = [
         (r"::$", ":"),
     ]
 ]
-_RULER = re.compile(r"([=\-`:.'\"~^_*+#])\1{2,}")
 
-
+# %% ../../nbs/03_corpus/00_markup.ipynb #153b59c3
 def _rst_inline(line: str, targets: set, names: dict) -> str:
     "A line of prose without roles and emphasis; what stands in double backticks is code."
     parts = re.split(r"``(.+?)``", line)
@@ -250,7 +297,7 @@ def _rst_inline(line: str, targets: set, names: dict) -> str:
         parts[i] = re.sub(r"\b([A-Za-z]\w*?)_(?!\w)", lambda m: m[1] if m[1].lower() in targets else m[0], parts[i])
     return "".join(parts)
 
-# %% ../../nbs/03_corpus/00_markup.ipynb #20303bff
+# %% ../../nbs/03_corpus/00_markup.ipynb #ba1ce733
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
@@ -259,7 +306,7 @@ def _last_indent(lines: list[str]) -> int:
     "The indentation of the last line that is not blank."
     return next((_indent(line) for line in reversed(lines) if line.strip()), 0)
 
-
+# %% ../../nbs/03_corpus/00_markup.ipynb #b4609168
 def _explicit(line: str) -> tuple[str, str]:
     "What a line that begins with two dots puts into the text, and what its block is: prose, code or nothing."
     if found := _DIRECTIVE.fullmatch(line):
@@ -272,37 +319,68 @@ def _explicit(line: str) -> tuple[str, str]:
         return f"[{found[1]}] {found[2]}", "prose"
     return "", "nothing"
 
+# %% ../../nbs/03_corpus/00_markup.ipynb #325f64e0
+class _Rst:
+    "Where a reader of reStructuredText is."
 
+    def __init__(self, source: str):
+        self.targets = {t.strip("`").lower() for t in re.findall(r"^ *\.\. _([^:\n]+):", source, re.M)}
+        self.names = dict(re.findall(r"^ *\.\. \|([^|\n]+)\| replace:: *(.*)$", source, re.M))
+        self.out: list[str] = []
+        self.block, self.depth = "prose", -1  # prose, code or nothing; the indentation of what opened it
+        self.options = False  # options of a directive may follow
+        self.literal = False  # the last paragraph ended with ::
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #ffacccc6
+@patch
+def open_block(self: _Rst, line: str):
+    "A line that begins with two dots."
+    made, self.block = _explicit(line)
+    made = made if self.block == "code" else _rst_inline(made, self.targets, self.names)
+    self.depth, self.options = _indent(line), True
+    self.out += ["", made] if made else [""]
+
+
+@patch
+def add_prose(self: _Rst, line: str):
+    "A line of a paragraph."
+    text = _rst_inline(line.strip() if self.depth >= 0 else line, self.targets, self.names)
+    self.out.append(text if line.strip() != "::" else "")
+    self.literal = line.strip().endswith("::")
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #f33fe231
+@patch
+def add(self: _Rst, line: str):
+    "A line of a block."
+    bare = line.strip()
+    if self.block == "code" or not bare:
+        self.out.append(line)
+    elif self.block == "prose" and not (_RULER.fullmatch(bare) or re.fullmatch(r"[=\-+| ]{4,}", bare)):
+        self.add_prose(line)
+        return
+    if self.literal and not bare:
+        self.block, self.depth = "code", _last_indent(self.out)
+    self.literal = False
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #2589bb80
+@patch
+def read(self: _Rst, line: str):
+    "One line, in the order of the document."
+    bare = line.strip()
+    if bare and _indent(line) <= self.depth:
+        self.block, self.depth = "prose", -1
+    if self.block == "prose" and (bare == ".." or bare.startswith(".. ")):
+        self.open_block(line)
+    elif not (self.options and re.fullmatch(r":[\w-]+:.*", bare)):  # or it is an option of the directive
+        self.options = self.options and not bare
+        self.add(line)
+
+# %% ../../nbs/03_corpus/00_markup.ipynb #d101ed82
 def rst_text(
     source: str,  # reStructuredText, also with Sphinx's directives
 ) -> str:  # what a reader reads
     "Prose, formulas and code of reStructuredText; linear, and never fails on broken markup."
-    targets = {t.strip("`").lower() for t in re.findall(r"^ *\.\. _([^:\n]+):", source, re.M)}
-    names = dict(re.findall(r"^ *\.\. \|([^|\n]+)\| replace:: *(.*)$", source, re.M))
-    out, block, depth, options = [], "prose", -1, False
-    literal = False  # the last paragraph ended with ::
+    reader = _Rst(source)
     for line in source.expandtabs().split("\n"):
-        bare, indent = line.strip(), _indent(line)
-        if bare and indent <= depth:
-            block, depth = "prose", -1
-        if block == "prose" and (bare == ".." or bare.startswith(".. ")):
-            made, block = _explicit(line)
-            made = made if block == "code" else _rst_inline(made, targets, names)
-            depth, options = indent, True
-            out += ["", made] if made else [""]
-            continue
-        if options and re.fullmatch(r":[\w-]+:.*", bare):
-            continue  # an option of the directive
-        options = options and not bare
-        if block == "code" or not bare:
-            out.append(line)
-        elif block == "prose" and not (_RULER.fullmatch(bare) or re.fullmatch(r"[=\-+| ]{4,}", bare)):
-            text = _rst_inline(line.strip() if depth >= 0 else line, targets, names)
-            out.append(text if bare != "::" else "")
-            literal = bare.endswith("::")
-            continue
-        if literal and bare:
-            literal = False
-        if literal and not bare:
-            block, depth, literal = "code", _last_indent(out), False
-    return "\n".join(out)
+        reader.read(line)
+    return "\n".join(reader.out)

@@ -21,7 +21,7 @@ from preflexor_lab.corpus.characters import MARK, plain_characters
 from preflexor_lab.corpus.cleaning import subscript, superscript
 from preflexor_lab.corpus.decoding import BadFile
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #615ae453
+# %% ../../nbs/03_corpus/00_pdf.ipynb #0cfedb35
 class Glyph(NamedTuple):
     "A character on a page."
 
@@ -35,7 +35,7 @@ class Glyph(NamedTuple):
 
 _BREAK = Glyph("\n", 0, 0, 0, 0)
 
-
+# %% ../../nbs/03_corpus/00_pdf.ipynb #bf6d5b4b
 def _char(page, i: int, code: int) -> str:
     "The character of a glyph; those of a font of bullets are bullets."
     from pypdfium2 import raw
@@ -46,38 +46,47 @@ def _char(page, i: int, code: int) -> str:
         return "•" if b"dings" in name.value.lower() else chr(code)
     return chr(code)
 
+# %% ../../nbs/03_corpus/00_pdf.ipynb #76f559d1
+def _read_glyph(page, i: int, code: int, buffers: tuple) -> list[Glyph]:
+    "A glyph with where it stands, and the break behind it when it is a hyphen that ends a line."
+    from pypdfium2 import raw
 
+    x, y, matrix, box = buffers
+    raw.FPDFText_GetCharOrigin(page, i, x, y)
+    raw.FPDFText_GetMatrix(page, i, matrix)
+    raw.FPDFText_GetLooseCharBox(page, i, box)
+    ends = code != 0xAD and (code == 0xFFFE or raw.FPDFText_IsHyphen(page, i) > 0)
+    size = raw.FPDFText_GetFontSize(page, i) * math.hypot(matrix.c, matrix.d)
+    known = code != 0 and (ends or raw.FPDFText_HasUnicodeMapError(page, i) <= 0)
+    glyph = Glyph("-" if ends else _char(page, i, code), x.value, box.right, y.value, size, known)
+    return [glyph, _BREAK] if ends else [glyph]
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #894c9373
+def _join_halves(glyphs: list[Glyph]):
+    "Makes the last two glyphs one when they are the halves of a character."
+    if len(glyphs) > 1 and "\udc00" <= glyphs[-1].char < "\ue000" and "\ud800" <= glyphs[-2].char < "\udc00":
+        low, high = glyphs.pop().char, glyphs.pop()
+        pair = (high.char + low).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        glyphs.append(high._replace(char=pair))
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #9f8fc700
 def read_glyphs(
     page,  # text page of pypdfium2
 ) -> list[Glyph]:  # in the order of reading
     "All characters of a page, with where they stand."
     from pypdfium2 import raw
 
-    x, y, matrix, box, out = ctypes.c_double(), ctypes.c_double(), raw.FS_MATRIX(), raw.FS_RECTF(), []
+    buffers, out = (ctypes.c_double(), ctypes.c_double(), raw.FS_MATRIX(), raw.FS_RECTF()), []
     for i in range(page.count_chars()):
         code = raw.FPDFText_GetUnicode(page, i)
         if code in (10, 13, 32) and raw.FPDFText_IsGenerated(page, i) > 0:
-            if code != 13:
-                out.append(Glyph(chr(code), 0, 0, 0, 0))
-            continue
-        raw.FPDFText_GetCharOrigin(page, i, x, y)
-        raw.FPDFText_GetMatrix(page, i, matrix)
-        raw.FPDFText_GetLooseCharBox(page, i, box)
-        ends = code != 0xAD and (code == 0xFFFE or raw.FPDFText_IsHyphen(page, i) > 0)
-        size = raw.FPDFText_GetFontSize(page, i) * math.hypot(matrix.c, matrix.d)
-        known = code != 0 and (ends or raw.FPDFText_HasUnicodeMapError(page, i) <= 0)
-        out.append(Glyph("-" if ends else _char(page, i, code), x.value, box.right, y.value, size, known))
-        if ends:  # PDFium leaves out the break behind it
-            out.append(_BREAK)
-        elif (
-            0xDC00 <= code < 0xE000 and len(out) > 1 and "\ud800" <= out[-2].char < "\udc00"
-        ):  # halves of one character
-            low, high = out.pop().char, out.pop()
-            pair = (high.char + low).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-            out.append(high._replace(char=pair))
+            out += [Glyph(chr(code), 0, 0, 0, 0)] if code != 13 else []
+        else:
+            out += _read_glyph(page, i, code, buffers)
+            _join_halves(out)
     return out
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #9f3e5839
+# %% ../../nbs/03_corpus/00_pdf.ipynb #cdc155c7
 _SMALL = 0.86  # of the size of the line: a script, if it is off the base line
 
 
@@ -91,7 +100,7 @@ def _is_script(piece: list[Glyph], other: list[Glyph]) -> bool:
     back = any(abs(g.y - b.y) < 0.1 * size and g.size > 0.9 * b.size for g in piece[-12:])
     return min(a.size, b.size) < _SMALL * size or (back and shift > 0)
 
-
+# %% ../../nbs/03_corpus/00_pdf.ipynb #fe58fcbb
 def split_lines(glyphs: Iterable[Glyph]) -> list[list[Glyph]]:
     "The lines of a page; a break before or after a script is no break."
     out: list[list[Glyph]] = []
@@ -107,7 +116,7 @@ def split_lines(glyphs: Iterable[Glyph]) -> list[list[Glyph]]:
         out[-1] += ([Glyph(" ", 0, 0, 0, 0)] if wide else []) + piece
     return out
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #eba2ddc2
+# %% ../../nbs/03_corpus/00_pdf.ipynb #5d4ad718
 def _ground(line: list[Glyph]) -> tuple[float, float]:
     "Size and base line of a line: the largest glyphs, unless they are a drop capital in a long line."
     sizes = Counter(round(g.size, 1) for g in line if g.size and not g.char.isspace())
@@ -117,14 +126,12 @@ def _ground(line: list[Glyph]) -> tuple[float, float]:
     size = usual if n > 0.85 * sizes.total() and n > 15 else size
     return size, Counter(round(g.y, 1) for g in line if round(g.size, 1) == size).most_common(1)[0][0]
 
-
-def line_text(
-    line: list[Glyph],  # one line, without its break
-) -> str:  # as it would be typed
-    "A line with its scripts on it; a soft hyphen at its end is kept, for `join_words`."
+# %% ../../nbs/03_corpus/00_pdf.ipynb #749cb9a8
+def _runs(line: list[Glyph]) -> list[tuple[int, str]]:
+    "Runs of characters in one place: 0 on the base line, 1 above it, -1 below it."
     size, ground = _ground(line)
     runs: list[tuple[int, list[str]]] = []
-    place = 0  # 1 above the base line, -1 below it
+    place = 0
     for g in line:
         if g.size and size:
             up = (g.y - ground) / size if g.size < _SMALL * size else 0
@@ -132,31 +139,44 @@ def line_text(
         if not runs or runs[-1][0] != place:
             runs.append((place, []))
         runs[-1][1].append(g.char)
+    return [(place, plain_characters("".join(chars))) for place, chars in runs]
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #cfe7bc5b
+def line_text(
+    line: list[Glyph],  # one line, without its break
+) -> str:  # as it would be typed
+    "A line with its scripts on it; a soft hyphen at its end is kept, for `join_words`."
     out = ""
-    for place, chars in runs:
-        text = plain_characters("".join(chars))
+    for place, text in _runs(line):
         if place and text.strip() and out.strip():
             script = superscript(text) if place > 0 else subscript(text)
             text = script + " " * text.endswith(" ")
         out += text
     return out + "\xad" * (line[-1].char == "\xad")
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #4ba16ddc
+# %% ../../nbs/03_corpus/00_pdf.ipynb #0c05c73e
+def known_words(text: str) -> set[str]:
+    "Words of a text, in lower case, those that a line breaks left out; of compounds the parts too."
+    whole = re.findall(r"\w+(?:-\w+)*", re.sub(r"[\w-]+-\n[ \t]*[\w-]+", " ", text).lower())
+    return set(whole) | {part for word in whole if "-" in word for part in word.split("-")}
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #4a530fd8
 _LINKS = set("of the to in and on by up at for a an no as or".split())
 _HEADS = {"self", "well", "quasi", "half"}
 _TAILS = set(
     "based like dependent independent induced driven free specific shaped sized scale order dimensional art ray known "
     "called defined like linked term level type class world binding activated mediated rich poor resistant".split()
 )
-_BROKEN = re.compile(r"(?<![\w-])((?:\w+-)*\w+)-\n[ \t]*(?=((?:\w+-)*\w+))")
 
 
-def known_words(text: str) -> set[str]:
-    "Words of a text, in lower case, those that a line breaks left out; of compounds the parts too."
-    whole = re.findall(r"\w+(?:-\w+)*", re.sub(r"[\w-]+-\n[ \t]*[\w-]+", " ", text).lower())
-    return set(whole) | {part for word in whole if "-" in word for part in word.split("-")}
+def _reads_as_compound(left: str, right: str) -> bool:
+    "Whether a capital, a digit, a single letter or a known part of compounds stands beside the hyphen."
+    a, b = left.rsplit("-", 1)[-1], right.split("-", 1)[0]
+    if not b[0].islower() or len(a) == 1 or not a[-1].islower():
+        return True
+    return a.lower() in _HEADS or (b.lower() in _TAILS and len(a) > 2) or ("-" in left and a.lower() in _LINKS)
 
-
+# %% ../../nbs/03_corpus/00_pdf.ipynb #613833b0
 def keeps_hyphen(
     left: str,  # before the break, without its hyphen
     right: str,  # behind it
@@ -169,12 +189,12 @@ def keeps_hyphen(
         return True
     if low_a + low_b in known:
         return False
-    if not b[0].islower() or len(a) == 1 or not a[-1].islower():
-        return True
-    if low_a in _HEADS or (low_b in _TAILS and len(a) > 2) or ("-" in left and low_a in _LINKS):
-        return True
     short = 2 if "-" in left + right else 4
-    return min(len(a), len(b)) >= short and low_a in known and low_b in known
+    known_parts = min(len(a), len(b)) >= short and low_a in known and low_b in known
+    return known_parts or _reads_as_compound(left, right)
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #27329b44
+_BROKEN = re.compile(r"(?<![\w-])((?:\w+-)*\w+)-\n[ \t]*(?=((?:\w+-)*\w+))")
 
 
 def join_words(text: str) -> str:
@@ -183,7 +203,20 @@ def join_words(text: str) -> str:
     text = re.sub(r"\xad\n[ \t]*", "", text)
     return _BROKEN.sub(lambda m: m[1] + "-" * keeps_hyphen(m[1], m[2], known), text)
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #9d03450b
+# %% ../../nbs/03_corpus/00_pdf.ipynb #a3e790aa
+def _script(char: str) -> str:
+    name = unicodedata.name(char, "?").split()[0]
+    return {"CJK": "EAST", "HIRAGANA": "EAST", "KATAKANA": "EAST", "GREEK": "LATIN", "MODIFIER": "LATIN"}.get(
+        name, name
+    )
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #32df1d45
+def _mixes_scripts(text: str) -> bool:
+    "Whether neighbours within words are often of two scripts."
+    pairs = [(a, b) for a, b in zip(text, text[1:]) if a.isalpha() and b.isalpha() and not (a + b).isascii()]
+    return len(pairs) >= 40 and sum(_script(a) != _script(b) for a, b in pairs) > 0.3 * len(pairs)
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #5b87dbe2
 _COMMON = set(
     "the of and to in is for that with on as by are a an or be this from at it not und der die das ist nicht von mit "
     "ein zu den le la les de des et est un une du que pour dans el los las en por con una y il di che per non do da os "
@@ -191,26 +224,8 @@ _COMMON = set(
 )
 
 
-def _script(char: str) -> str:
-    name = unicodedata.name(char, "?").split()[0]
-    return {"CJK": "EAST", "HIRAGANA": "EAST", "KATAKANA": "EAST", "GREEK": "LATIN", "MODIFIER": "LATIN"}.get(
-        name, name
-    )
-
-
-def is_gibberish(
-    text: str,  # of a page
-) -> bool:
-    "Whether a page is in no language, because its fonts do not say what their glyphs are."
-    solid = [c for c in text if not c.isspace()]
-    if len(solid) < 40:
-        return False
-    if solid.count(MARK) > 0.25 * len(solid):
-        return True
-    pairs = [(a, b) for a, b in zip(text, text[1:]) if a.isalpha() and b.isalpha() and not (a + b).isascii()]
-    mixed = sum(_script(a) != _script(b) for a, b in pairs)
-    if len(pairs) >= 40 and mixed > 0.3 * len(pairs):
-        return True
+def _lacks_vowels(text: str) -> bool:
+    "Whether Latin words have almost no vowels, and none of them is common."
     words = re.findall(r"[^\W\d_]+", text.lower())
     long = [w for w in words if len(w) > 3]  # shorter ones may be symbols and acronyms
     letters = [c for w in long for c in w if c.isascii()]
@@ -218,6 +233,16 @@ def is_gibberish(
         return False
     vowels = sum(c in "aeiouy" for c in letters) / len(letters)
     return vowels < 0.27 and sum(w in _COMMON for w in words) < 0.02 * len(words)
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #64a8261a
+def is_gibberish(
+    text: str,  # of a page
+) -> bool:
+    "Whether a page is in no language, because its fonts do not say what their glyphs are."
+    solid = [c for c in text if not c.isspace()]
+    if len(solid) < 40:
+        return False
+    return solid.count(MARK) > 0.25 * len(solid) or _mixes_scripts(text) or _lacks_vowels(text)
 
 # %% ../../nbs/03_corpus/00_pdf.ipynb #38b060c1
 def mark_unknown(glyphs: list[Glyph]) -> list[Glyph]:
@@ -245,7 +270,7 @@ def _pages(numbers: list[int]) -> str:
     named = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
     return f"page{'s' if len(numbers) > 1 else ''} {named}"
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #9dda8d8a
+# %% ../../nbs/03_corpus/00_pdf.ipynb #fb6132d6
 def _letters_elsewhere(path: Path, number: int) -> float:
     "How many letters pypdf finds on a page; endless when it fails, so that the page is reported."
     import pypdf
@@ -256,18 +281,26 @@ def _letters_elsewhere(path: Path, number: int) -> float:
     except Exception:  # a broken PDF makes pypdf raise whatever its parser stumbled over
         return math.inf
 
+# %% ../../nbs/03_corpus/00_pdf.ipynb #2dd33ad7
+def _has_unread(path: Path, page, number: int, text_page, text: str) -> bool:
+    "Whether a page has vertical writing, or text outside of it, that is not in `text`."
+    from pypdfium2 import raw
 
+    pieces = list(page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT]))
+    lost = sum(raw.FPDFTextObj_GetText(piece, text_page, None, 0) <= 2 for piece in pieces)
+    if lost <= 5 or lost <= 0.2 * len(pieces):
+        return False
+    return _letters_elsewhere(path, number) > 1.2 * len("".join(text.split())) + 10
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #1694f501
 def _page_text(path: Path, page, number: int, wrong: dict[str, list[int]]) -> str:
     "Text of one page, lines as they stand; what is wrong with it is noted in `wrong`."
     from pypdfium2 import raw
 
     text_page = page.get_textpage()
     text = "\n".join(line_text(line).strip() for line in split_lines(mark_unknown(read_glyphs(text_page))))
-    pieces = list(page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT]))
-    lost = sum(raw.FPDFTextObj_GetText(piece, text_page, None, 0) <= 2 for piece in pieces)
-    if lost > 5 and lost > 0.2 * len(pieces):  # or they are pieces of white space
-        if _letters_elsewhere(path, number) > 1.2 * len("".join(text.split())) + 10:
-            wrong["vertical"].append(number)
+    if _has_unread(path, page, number, text_page, text):
+        wrong["vertical"].append(number)
     if len(text.split()) < 12 and any(page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3)):
         wrong["scan" if not text.strip() else "picture"].append(number)
     if is_gibberish(text):
@@ -276,7 +309,7 @@ def _page_text(path: Path, page, number: int, wrong: dict[str, list[int]]) -> st
     wrong["marks"] += [number] * text.count(MARK)
     return text
 
-# %% ../../nbs/03_corpus/00_pdf.ipynb #3666e988
+# %% ../../nbs/03_corpus/00_pdf.ipynb #8f1c60ee
 _WRONG = {
     "broken": "{pages} cannot be read",
     "scan": "{pages} without text, perhaps scanned; run text recognition first",
@@ -286,30 +319,43 @@ _WRONG = {
     "marks": "{n} glyphs on {pages} have no known letter; each stands as " + MARK,
 }
 
-
-def pdf_text(
-    path: Path,  # a PDF file
-) -> tuple[str, list[str]]:  # text of all pages, and what is wrong with some of them
-    "The text of a PDF; raises BadFile when it is broken, locked, or has none."
+# %% ../../nbs/03_corpus/00_pdf.ipynb #69141178
+def _open_pdf(path: Path):
+    "The document of pypdfium2; raises BadFile when it is broken or locked."
     try:
         import pypdfium2
     except ModuleNotFoundError as e:
         raise BadFile("reading PDF files needs pypdfium2: pip install pypdfium2") from e
     try:
-        document = pypdfium2.PdfDocument(path)
+        return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as e:
         if "password" in str(e).lower():
             raise BadFile("it is encrypted with a password; save a copy without one") from e
         raise BadFile(f"it is no readable PDF ({' '.join(str(e).split())[:100]}); download it again") from e
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #be39bf9f
+def _page_texts(path: Path) -> tuple[list[str], dict[str, list[int]]]:
+    "The texts of all pages, and the numbers of pages by what is wrong with them."
+    document = _open_pdf(path)
+    from pypdfium2 import PdfiumError
+
     pages, wrong = [], {kind: [] for kind in _WRONG}
     try:
         for i in range(len(document)):
             try:
                 pages.append(_page_text(path, document[i], i + 1, wrong))
-            except pypdfium2.PdfiumError:
+            except PdfiumError:
                 wrong["broken"].append(i + 1)
     finally:
         document.close()
+    return pages, wrong
+
+# %% ../../nbs/03_corpus/00_pdf.ipynb #fe017453
+def pdf_text(
+    path: Path,  # a PDF file
+) -> tuple[str, list[str]]:  # text of all pages, and what is wrong with some of them
+    "The text of a PDF; raises BadFile when it is broken, locked, or has none."
+    pages, wrong = _page_texts(path)
     found = {kind: numbers for kind, numbers in wrong.items() if numbers}
     reasons = [_WRONG[kind].format(pages=_pages(sorted(set(at))), n=len(at)) for kind, at in found.items()]
     text = join_words("\n\n".join(page for page in pages if page.strip()))
