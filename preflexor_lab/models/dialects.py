@@ -11,6 +11,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, NamedTuple
 
 from .engine import GenerationParams, find_stop
@@ -45,17 +46,9 @@ def short(
     text = " ".join("".join(c if c.isprintable() else " " for c in text[: 20 * most]).split())
     return text if len(text) <= most else text[: most - 1] + "…"
 
-# %% ../../nbs/02_models/05_dialects.ipynb #8556dc14
-def inflate(
-    data: bytes,  # as received
-    encoding: str,  # its Content-Encoding
-    most: int,  # bytes that may come out
-) -> bytes:  # unpacked
-    "Undo gzip or deflate; raises RequestFailed on anything else, on broken data, and above the limit."
-    if encoding.strip().lower() in ("", "identity"):
-        return data
-    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
-        raise RequestFailed("item", f"the answer is packed as {short(encoding, 40)}, which was not asked for")
+# %% ../../nbs/02_models/05_dialects.ipynb #5d490b54
+def _unpack(data: bytes, encoding: str, most: int) -> bytes:
+    "Undo gzip or deflate; raises RequestFailed on broken data, and above the limit."
     unpacker = zlib.decompressobj(wbits=47)  # a header of gzip or of zlib
     try:
         out = unpacker.decompress(data, most + 1)
@@ -66,6 +59,19 @@ def inflate(
     if not unpacker.eof:
         raise RequestFailed("retry", f"the {short(encoding, 40)} data of the answer are cut short")
     return out
+
+# %% ../../nbs/02_models/05_dialects.ipynb #edf53f92
+def inflate(
+    data: bytes,  # as received
+    encoding: str,  # its Content-Encoding
+    most: int,  # bytes that may come out
+) -> bytes:  # unpacked
+    "Undo gzip or deflate; raises RequestFailed on anything else, on broken data, and above the limit."
+    if encoding.strip().lower() in ("", "identity"):
+        return data
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        raise RequestFailed("item", f"the answer is packed as {short(encoding, 40)}, which was not asked for")
+    return _unpack(data, encoding, most)
 
 # %% ../../nbs/02_models/05_dialects.ipynb #7ecff5ed
 def decode(
@@ -84,10 +90,10 @@ def decode(
         raise RequestFailed("retry", "the answer is not UTF-8 text")
     return data.decode("utf-8", "replace")
 
-# %% ../../nbs/02_models/05_dialects.ipynb #8342a73e
+# %% ../../nbs/02_models/05_dialects.ipynb #e1b49d1a
 DEEPEST = 50  # levels of a body
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #a2e75655
 def clean_strings(
     value: Any,  # parsed JSON
     clean: Callable[[str], str],  # applied to every string
@@ -104,7 +110,7 @@ def clean_strings(
         return {clean(k): clean_strings(v, clean, depth + 1) for k, v in value.items()}
     return value
 
-# %% ../../nbs/02_models/05_dialects.ipynb #48fd6d14
+# %% ../../nbs/02_models/05_dialects.ipynb #8ed073a7
 def _list(value: Any) -> list:
     "A list as it is, anything else as an empty one."
     return value if isinstance(value, list) else []
@@ -114,7 +120,7 @@ def _dict(value: Any) -> dict:
     "A dict as it is, anything else as an empty one."
     return value if isinstance(value, dict) else {}
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #e44be7ba
 def parse_json(
     text: str,  # of a body
 ) -> Any:  # plain values
@@ -125,7 +131,7 @@ def parse_json(
         said = f"({short(text, 80)})" if text.strip() else "but empty"
         raise RequestFailed("retry", f"the answer is not JSON {said}", words=text) from None
 
-# %% ../../nbs/02_models/05_dialects.ipynb #cb37e7ea
+# %% ../../nbs/02_models/05_dialects.ipynb #51644b83
 def _append(old: Any, new: Any) -> Any:
     "A field of a stream so far, with its next piece; texts and lists grow, anything else is replaced."
     both_text = isinstance(old, str) and isinstance(new, str)
@@ -136,39 +142,44 @@ def _append(old: Any, new: Any) -> Any:
         return old | {k: _append(old.get(k), v) for k, v in new.items()}
     return old + new if both_text or both_lists else new
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #d40923c6
 def _events(text: str) -> list[str]:
     "The data of a stream's events."
     blocks = re.split(r"\n\n+", text.replace("\r\n", "\n").replace("\r", "\n"))
     data = ["\n".join(x[5:].removeprefix(" ") for x in b.split("\n") if x.startswith("data:")) for b in blocks]
-    return [d for d in data if d.strip()]
+    return [d.strip() for d in data if d.strip()]
 
-# %% ../../nbs/02_models/05_dialects.ipynb #c9c7a99a
+# %% ../../nbs/02_models/05_dialects.ipynb #a32102db
+def _pieces(event: dict) -> list[dict]:
+    "The pieces of the first choice in one event."
+    return [p for p in _list(event.get("choices")) if isinstance(p, dict) and p.get("index") in (0, None)]
+
+
+def _grow(choice: dict, piece: dict) -> dict:
+    "A choice so far, with its next piece."
+    old, delta = choice.get("message", {}), _dict(piece.get("delta") or piece.get("message"))
+    message = old | {k: _append(old.get(k), v) for k, v in delta.items() if k != "role"}
+    rest = {k: v for k, v in piece.items() if k not in ("delta", "message", "index")}
+    grown = choice | {k: _append(choice.get(k), v) for k, v in rest.items()}
+    return grown | ({"message": message} if message else {})
+
+# %% ../../nbs/02_models/05_dialects.ipynb #13a19404
 def merge_events(
     text: str,  # body of Content-Type text/event-stream
 ) -> dict:  # the body as a server sends it that does not stream
     "One body from a stream of events; raises RequestFailed when it breaks off."
-    message, choice, usage, ended = {}, {}, None, False
-    for data in _events(text):
-        ended = ended or data.strip() == "[DONE]"
-        if data.strip() == "[DONE]":
-            continue
-        event = parse_json(data)
+    pieces, usage, data = [], None, _events(text)
+    for event in (parse_json(d) for d in data if d != "[DONE]"):
         if not isinstance(event, dict) or event.get("error"):
             return event
         usage = event.get("usage") or usage
-        for part in [p for p in _list(event.get("choices")) if isinstance(p, dict) and p.get("index") in (0, None)]:
-            delta = part.get("delta") or part.get("message") or {}
-            message = {**message, **{k: _append(message.get(k), v) for k, v in _dict(delta).items() if k != "role"}}
-            rest = {k: v for k, v in part.items() if k not in ("delta", "message", "index")}
-            choice = {**choice, **{k: _append(choice.get(k), v) for k, v in rest.items()}}
-            ended = ended or bool(part.get("finish_reason"))
-    if not ended:
+        pieces += _pieces(event)
+    if "[DONE]" not in data and not any(p.get("finish_reason") for p in pieces):
         raise RequestFailed("retry", "the stream of the answer broke off")
-    choice |= {"message": message} if message else {}
+    choice = reduce(_grow, pieces, {})
     return {"choices": [choice] if choice else [], "usage": usage}
 
-# %% ../../nbs/02_models/05_dialects.ipynb #cf543d46
+# %% ../../nbs/02_models/05_dialects.ipynb #0a043644
 def page_text(
     text: str,  # of a page, or of anything else
 ) -> str:  # its title, or what stands between its tags
@@ -176,7 +187,7 @@ def page_text(
     title = re.search(r"<title[^>]{0,200}>([^<]{1,500})", text, re.IGNORECASE)
     return title[1] if title else re.sub(r"<[^<>]{0,500}>", " ", text[:5000])
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #350afe38
 def parse_body(
     text: str,  # of the answer
     content_type: str = "",  # its header
@@ -204,7 +215,7 @@ def server_words(
     found = [server_words(body[k]) for k in _SAID_IN if body.get(k)] if isinstance(body, dict) else []
     return ": ".join(dict.fromkeys(w for w in found if w))
 
-# %% ../../nbs/02_models/05_dialects.ipynb #8e21600e
+# %% ../../nbs/02_models/05_dialects.ipynb #4faf5f68
 def error_fields(
     body: Any,  # parsed
 ) -> dict:  # the dict that describes the error, empty when there is none
@@ -214,7 +225,7 @@ def error_fields(
     inner = _dict(body).get("error")
     return _dict(body) | inner if isinstance(inner, dict) else _dict(body)
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #6d63dc37
 def error_code(
     body: Any,  # parsed
 ) -> int | None:  # 400 to 599
@@ -227,7 +238,7 @@ def error_code(
             return value
     return None
 
-# %% ../../nbs/02_models/05_dialects.ipynb #342dad58
+# %% ../../nbs/02_models/05_dialects.ipynb #96fc4deb
 _MODERATED = re.compile(
     r"moderat|flagged|content.{0,12}(policy|filter)|safety|prohibited|inappropriate|harmful|sensitive", re.I
 )
@@ -236,7 +247,22 @@ _NO_MODEL = re.compile(
 )
 _AGAIN = (408, 409, 424, 425, 429)
 
+# %% ../../nbs/02_models/05_dialects.ipynb #4560803a
+def _why_fatal(code: int, body: Any, told: str, model: str, worked: bool) -> str:
+    "Why every other request would fail as this one did; empty when it need not."
+    words, fields = server_words(body), error_fields(body)
+    if code in (401, 407) or (code == 403 and not worked and not _MODERATED.search(words)):
+        remedy = "give api_key= (--api-key-env NAME on the command line), or set OPENAI_API_KEY for api.openai.com"
+        return f"refused the key with {code} ({told}): {remedy}"
+    about_model = model and re.search(rf"(?<!\w){re.escape(model)}(?!\w)", words) and _NO_MODEL.search(words)
+    absent = about_model and code in (200, 400, 422, 500)
+    if not worked and (code in (404, 405, 410) or absent):
+        return f"answered {code} ({told}): check the URL, which usually ends in /v1, and the model's id"
+    if code == 429 and "insufficient_quota" in (fields.get("code"), fields.get("type")):
+        return f"says the quota is used up ({told})"
+    return ""
 
+# %% ../../nbs/02_models/05_dialects.ipynb #fc509add
 def classify(
     status: int,  # of HTTP
     body: Any,  # parsed, or its text
@@ -244,27 +270,14 @@ def classify(
     worked: bool = False,  # whether the server has answered another request properly
 ) -> RequestFailed:  # to be raised
     "Class of an answer that is an error, with its reason."
-    words, fields, code = server_words(body), error_fields(body), error_code(body) or status
+    words, code = server_words(body), error_code(body) or status
     told = short(words or json.dumps(body, ensure_ascii=True)) if body not in (None, "") else "without a word"
-    named = {"words": words, "param": str(fields.get("param") or "")}
-    status = code if code >= 300 else None
-
-    def failed(kind: str, reason: str) -> RequestFailed:
-        return RequestFailed(kind, reason, status, **named)
-
-    if code in (401, 407) or (code == 403 and not worked and not _MODERATED.search(words)):
-        remedy = "give api_key= (--api-key-env NAME on the command line), or set OPENAI_API_KEY for api.openai.com"
-        return failed("fatal", f"refused the key with {code} ({told}): {remedy}")
-    about_model = model and re.search(rf"(?<!\w){re.escape(model)}(?!\w)", words) and _NO_MODEL.search(words)
-    absent = about_model and code in (200, 400, 422, 500)
-    if not worked and (code in (404, 405, 410) or absent):
-        remedy = "check the URL, which usually ends in /v1, and the model's id"
-        return failed("fatal", f"answered {code} ({told}): {remedy}")
-    if code == 429 and "insufficient_quota" in (fields.get("code"), fields.get("type")):
-        return failed("fatal", f"says the quota is used up ({told})")
-    if code < 300:
-        return failed("retry", f"an error came under status {code}: {told}")
-    return failed("retry" if code in _AGAIN or (code >= 500 and code != 501) else "item", f"{code}: {told}")
+    fatal = _why_fatal(code, body, told, model, worked)
+    again = code < 300 or code in _AGAIN or (code >= 500 and code != 501)
+    reason = fatal or (f"an error came under status {code}: {told}" if code < 300 else f"{code}: {told}")
+    kind = "fatal" if fatal else "retry" if again else "item"
+    param = str(error_fields(body).get("param") or "")
+    return RequestFailed(kind, reason, code if code >= 300 else None, words, param)
 
 # %% ../../nbs/02_models/05_dialects.ipynb #4fa9643c
 def read_error(
@@ -282,7 +295,7 @@ def read_error(
         body = clean(page_text(text))
     return classify(status, body, model, worked)
 
-# %% ../../nbs/02_models/05_dialects.ipynb #a981e7b6
+# %% ../../nbs/02_models/05_dialects.ipynb #0db84ba9
 _NEVER_LEFT_OUT = ("model", "messages", "prompt", "max_tokens", "max_completion_tokens")
 _ABOUT_A_NAME = re.compile(
     r"support|permit|allow|unknown|unrecogni|unexpected|invalid|must|extra|forbidden|only|both|deprecat|range|positive"
@@ -293,24 +306,44 @@ _ABOUT_A_VALUE = re.compile(r"positive|greater|less than|between|range|[<>]|at l
 _PLAIN_WORDS = ("stop", "seed", "n", "user", "temperature")
 _TOGETHER = ("continue_final_message", "add_generation_prompt")
 
+# %% ../../nbs/02_models/05_dialects.ipynb #9c961eee
+def _as_word(name: str) -> str:
+    "Pattern of a name that is not part of a longer one."
+    return rf"(?<![\w.-]){re.escape(name)}(?![\w-])"
 
-def names_parameter(
-    words: str,  # of a server
-    name: str,  # of a parameter
-) -> bool:
-    "Whether an error speaks of a parameter by its name."
-    quote, word = r"[\\\"'`]", rf"(?<![\w.-]){re.escape(name)}(?![\w-])"
-    if name not in _PLAIN_WORDS:
-        return bool(re.search(word, words))
+
+def _name_shapes(name: str) -> tuple[str, ...]:
+    "Patterns in which a word of everyday English is the name of a parameter."
+    quote = r"[\\\"'`]"
     before = (
         r"\b(?:(?:param(?:eter)?|argument|field|property|option|key|name|body)s?\W{1,4}"
         r"|(?:support|allow|accept|permit|recogni[sz]e)\w*\s+(?:the\s+|custom\s+)?)"
     )
     after = r"\W{1,3}(?:is|are|must|does|cannot|should|param|argument|field|and|to be)\b"
-    shapes = (quote + name + quote, before + word, word + after, rf":\s*{name}\s*$")
-    return any(re.search(shape, words, re.I) for shape in shapes)
+    return quote + name + quote, before + _as_word(name), _as_word(name) + after, rf":\s*{name}\s*$"
 
-# %% ../../nbs/02_models/05_dialects.ipynb #2203349d
+# %% ../../nbs/02_models/05_dialects.ipynb #73642a7a
+def names_parameter(
+    words: str,  # of a server
+    name: str,  # of a parameter
+) -> bool:
+    "Whether an error speaks of a parameter by its name."
+    if name not in _PLAIN_WORDS:
+        return bool(re.search(_as_word(name), words))
+    return any(re.search(shape, words, re.I) for shape in _name_shapes(name))
+
+# %% ../../nbs/02_models/05_dialects.ipynb #52e5cdeb
+def _refused_names(failure: RequestFailed, sent: Mapping[str, Any]) -> list[str]:
+    "The sent fields that an error is about."
+    words = failure.words
+    found = [k for k in sent if k not in _NEVER_LEFT_OUT and (failure.param == k or names_parameter(words, k))]
+    if {"temperature", "top_p"} <= set(found) and re.search("both|only one|either", words, re.I):
+        found.remove("temperature")
+    elif any(name in found for name in _TOGETHER):
+        found += [name for name in _TOGETHER if name in sent and name not in found]
+    return found
+
+# %% ../../nbs/02_models/05_dialects.ipynb #f5203bc4
 def refused_parameters(
     failure: RequestFailed,  # of a request
     sent: Mapping[str, Any],  # its fields
@@ -323,15 +356,11 @@ def refused_parameters(
     swapped = re.search("instead|unsupported|not supported", words, re.I) and not about_length
     if "max_tokens" in sent and "max_completion_tokens" in words and swapped:
         return {"max_tokens": "max_completion_tokens"}
-    found = [k for k in sent if k not in _NEVER_LEFT_OUT and (failure.param == k or names_parameter(words, k))]
-    if {"temperature", "top_p"} <= set(found) and re.search("both|only one|either", words, re.I):
-        found.remove("temperature")
-    elif any(name in found for name in _TOGETHER):
-        found += [name for name in _TOGETHER if name in sent and name not in found]
     valued = _ABOUT_A_VALUE.search(words) and not re.search("only the default|not supported", words, re.I)
-    return {f"{k}={sent[k]}" if valued and k in ("temperature", "top_p") else k: None for k in found}
+    named = _refused_names(failure, sent)
+    return {f"{k}={sent[k]}" if valued and k in ("temperature", "top_p") else k: None for k in named}
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #175a7ebf
 def adapt(
     fields: Mapping[str, Any],  # of a request
     changes: Mapping[str, str | None],  # of `refused_parameters`
@@ -340,7 +369,7 @@ def adapt(
     kept = {k: v for k, v in fields.items() if f"{k}={v}" not in changes and changes.get(k, k)}
     return {changes.get(k) or k: v for k, v in kept.items()}
 
-# %% ../../nbs/02_models/05_dialects.ipynb #f96b2902
+# %% ../../nbs/02_models/05_dialects.ipynb #61aa03e1
 FINISH_WORDS = {
     "stop": "stop eos eos_token eos_token_id end_turn stop_sequence stop_string stop_token stop_id"
     " end_of_text end_of_turn complete completed finished done end",
@@ -355,7 +384,7 @@ FINISH_WORDS = {
 }  # kind → words, in lower case
 _FINISH = {word: kind for kind, words in FINISH_WORDS.items() for word in words.split()}
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #c3fcc182
 def finish_kind(
     word: Any,  # finish reason of a choice
 ) -> str:  # stop, length, filter, error, tool; 'none' when it is missing, 'unknown' when it is not in the table
@@ -365,7 +394,7 @@ def finish_kind(
         return "none"
     return _FINISH.get(re.sub(r"[\s-]+", "_", word.strip().lower()), "unknown") if isinstance(word, str) else "unknown"
 
-# %% ../../nbs/02_models/05_dialects.ipynb #98a9bc8d
+# %% ../../nbs/02_models/05_dialects.ipynb #8599942d
 _THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details")
 _TAGS = Markers.from_names(thinking="think", reflection="reflect")
 
@@ -381,7 +410,7 @@ def part_text(
     fields, names = _dict(value), ("text", "content", "thinking", "reasoning", "summary")
     return part_text(next((fields[k] for k in names if fields.get(k)), ""))
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #82564bff
 def mark_thinking(
     thinking: str,  # from a field of its own
     text: str,  # the answer
@@ -398,7 +427,7 @@ def mark_thinking(
         return f"{markers.start('thinking')}\n{safe}"  # never closed: there is no answer
     return join_sections(f"\n{safe}\n", f"\n\n{text.lstrip()}", markers=markers)
 
-# %% ../../nbs/02_models/05_dialects.ipynb #5b189631
+# %% ../../nbs/02_models/05_dialects.ipynb #7ef93fa3
 class Message(NamedTuple):
     "What one choice says."
 
@@ -407,11 +436,9 @@ class Message(NamedTuple):
     refusal: str  # "" when it is none
     called: str  # name of a tool that was called instead of answering
 
-
-def read_message(
-    choice: dict,  # of a body
-) -> Message:
-    "Text and thinking of a choice, chat or plain; raises RequestFailed when neither is where it belongs."
+# %% ../../nbs/02_models/05_dialects.ipynb #47c286c5
+def _message_of(choice: Mapping) -> dict:
+    "The message of a choice, chat or plain; raises RequestFailed when there is none, or its content is no text."
     message = choice.get("message")
     if message is None and isinstance(choice.get("text"), str):
         message = {"content": choice["text"]} | {k: choice[k] for k in _THINKING if k in choice}
@@ -420,21 +447,35 @@ def read_message(
     content = message.get("content")
     if not isinstance(content, (str, list, type(None))):
         raise RequestFailed("item", f"the message is no text ({short(json.dumps(content), 100)})")
+    return message
+
+# %% ../../nbs/02_models/05_dialects.ipynb #dc078b3e
+def _read_content(content: str | list | None) -> tuple[str, str, Any]:
+    "Text, thinking and refusal in the content of a message, a string or parts."
     parts = [content] if isinstance(content, str) else _list(content)
     kinds = [str(_dict(p).get("type")) for p in parts]
     apart = [p for p, kind in zip(parts, kinds) if "think" in kind or "reason" in kind]
     refused = [_dict(p).get("refusal") for p, kind in zip(parts, kinds) if kind == "refusal"]
     text = "".join(part_text(p) for p, kind in zip(parts, kinds) if not re.search("think|reason|refusal", kind))
-    thinking = part_text(apart) or next((t for t in (part_text(message.get(k)) for k in _THINKING) if t.strip()), "")
-    refusal = message.get("refusal") or next((r for r in refused if r), "")
+    return text, part_text(apart), next((r for r in refused if r), "")
+
+# %% ../../nbs/02_models/05_dialects.ipynb #2b98fba3
+def read_message(
+    choice: dict,  # of a body
+) -> Message:
+    "Text and thinking of a choice, chat or plain; raises RequestFailed when neither is where it belongs."
+    message = _message_of(choice)
+    text, apart, refused = _read_content(message.get("content"))
+    thinking = apart or next((t for t in (part_text(message.get(k)) for k in _THINKING) if t.strip()), "")
+    refusal = message.get("refusal") or refused
     calls = _list(message.get("tool_calls")) or [message.get("function_call")]
     called = [_dict(_dict(c).get("function") or c).get("name") for c in calls if isinstance(c, dict)]
     return Message(text, thinking, server_words(refusal) or str(refusal or ""), str(called[0]) if called else "")
 
-# %% ../../nbs/02_models/05_dialects.ipynb #20aeba44
+# %% ../../nbs/02_models/05_dialects.ipynb #027bc0dc
 UNKNOWN_ID = -1  # stands for a token whose id the server did not send
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #9cf60f0e
 def sent_ids(
     choice: Mapping,  # one choice of the protocol's answer
     tokens: list | None,  # texts of its tokens, as its log-probabilities name them
@@ -448,7 +489,7 @@ def sent_ids(
         return None
     return tuple(int(name.removeprefix("token_id:")) for name in names)
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #2cae345f
 def sent_logps(
     choice: Mapping,  # one choice of the protocol's answer
 ) -> tuple[list[float] | None, list | None]:  # log-probabilities, texts of their tokens
@@ -461,7 +502,7 @@ def sent_logps(
     good = logps and all(type(x) in (int, float) and -1e6 < x < 0.01 for x in logps)
     return ([float(x) for x in logps] if good else None), (tokens or None if good else None)
 
-# %% ../../nbs/02_models/05_dialects.ipynb #2214373a
+# %% ../../nbs/02_models/05_dialects.ipynb #613a6f33
 SLACK = 64  # tokens: end of sequence, markers of a chat template
 TEMPLATE = 10_000  # tokens that a server may put around a prompt
 
@@ -475,7 +516,7 @@ def read_count(
     value = next((_dict(usage)[name] for name in names if name in _dict(usage)), None)
     return value if type(value) is int and 0 <= value <= most else None
 
-
+# %% ../../nbs/02_models/05_dialects.ipynb #bee4f215
 def estimate_tokens(
     text: str,  # any
 ) -> int:  # tokens
@@ -499,7 +540,27 @@ def pick_choice(
         raise classify(200, {"error": choice["error"]}, model, worked)
     return choice
 
-# %% ../../nbs/02_models/05_dialects.ipynb #121bbaaa
+# %% ../../nbs/02_models/05_dialects.ipynb #0cc2128c
+def _ending(choice: Mapping) -> str:
+    "The finish reason of a choice, for a sentence."
+    return f"(finish reason: {short(str(choice.get('finish_reason')), 60)})"
+
+# %% ../../nbs/02_models/05_dialects.ipynb #0b017091
+def _why_empty(message: Message, choice: Mapping, tokens: int | None, hidden: bool) -> str:
+    "What a choice without a text has instead of it; arguments as of `unusable`."
+    kind, ending = finish_kind(choice.get("finish_reason")), _ending(choice)
+    if message.called:
+        return f"the model called the tool {short(message.called, 60)!r} instead of answering"
+    if kind == "tool":
+        return "the model called a tool instead of answering"
+    spent, thought = f"all {tokens} tokens" if tokens else "all its tokens", message.thinking.strip() or hidden
+    if kind == "length" and thought:
+        return f"the model used {spent} up in thinking and gave no answer {ending}: give more max_new_tokens"
+    if kind == "length":
+        return f"the model returned nothing {ending}: it may have used {spent} up in thinking; give more max_new_tokens"
+    return f"the model thought and gave no answer {ending}" if thought else f"the model returned nothing {ending}"
+
+# %% ../../nbs/02_models/05_dialects.ipynb #5767cd67
 def unusable(
     message: Message,  # of the choice
     choice: Mapping,  # itself
@@ -507,26 +568,14 @@ def unusable(
     hidden: bool = False,  # whether some of them were thinking that was not sent
 ) -> str:  # reason why it is no completion, empty when it is one
     "Why a choice cannot be used; raises RequestFailed where another try may help."
-    word = choice.get("finish_reason")
-    kind, called = finish_kind(word), f"the model called the tool {short(message.called, 60)!r} instead of answering"
+    kind = finish_kind(choice.get("finish_reason"))
     if kind == "error":
-        raise RequestFailed("retry", f"the server broke off (finish reason: {short(str(word), 60)})")
+        raise RequestFailed("retry", f"the server broke off {_ending(choice)}")
     if message.refusal:
         return f"the model refused: {short(message.refusal)}"
     if kind == "filter":
-        return f"the server filtered the answer (finish reason: {short(str(word), 60)})"
-    if message.text.strip():
-        return ""
-    if message.called or kind == "tool":
-        return called if message.called else "the model called a tool instead of answering"
-    ending, spent = f"(finish reason: {short(str(word), 60)})", f"all {tokens} tokens" if tokens else "all its tokens"
-    if message.thinking.strip() or hidden:
-        if kind == "length":
-            return f"the model used {spent} up in thinking and gave no answer {ending}: give more max_new_tokens"
-        return f"the model thought and gave no answer {ending}"
-    if kind == "length":
-        return f"the model returned nothing {ending}: it may have used {spent} up in thinking; give more max_new_tokens"
-    return f"the model returned nothing {ending}"
+        return f"the server filtered the answer {_ending(choice)}"
+    return "" if message.text.strip() else _why_empty(message, choice, tokens, hidden)
 
 # %% ../../nbs/02_models/05_dialects.ipynb #93c38e5d
 def read_tokens(
@@ -552,7 +601,43 @@ class Reading(NamedTuple):
     completion: Completion  # failed when nothing usable came
     notes: tuple[str, ...]  # sentences for the log
 
-# %% ../../nbs/02_models/05_dialects.ipynb #b46be8c3
+# %% ../../nbs/02_models/05_dialects.ipynb #94ad6155
+class Counts(NamedTuple):
+    "Tokens of one answer."
+
+    most: int  # that there can be
+    count: int  # generated, as told or estimated
+    prompt: int  # of the prompt, 0 when the server did not tell
+    hidden: bool  # whether some were thinking, by the server's count
+    told: bool  # whether the server told both counts, and they can be true
+
+# %% ../../nbs/02_models/05_dialects.ipynb #a47cfdce
+def read_counts(
+    usage: Any,  # of a body
+    message: Message,  # that came with it
+    max_new_tokens: int,  # that were asked for
+    asked: int,  # bytes of the request
+) -> Counts:
+    "The token counts of an answer."
+    said = message.text + message.thinking
+    most = max(max_new_tokens, len(said.encode())) + SLACK
+    count = read_count(usage, ("completion_tokens", "output_tokens"), most)
+    count = None if count == 0 and message.text else count
+    prompt = read_count(usage, ("prompt_tokens", "input_tokens"), asked + TEMPLATE)
+    hidden = bool(read_count(_dict(usage).get("completion_tokens_details"), ("reasoning_tokens",), most))
+    known = estimate_tokens(said) if count is None else count
+    return Counts(most, known, prompt or 0, hidden, told=None not in (count, prompt))
+
+# %% ../../nbs/02_models/05_dialects.ipynb #cc4e7031
+def _finished(choice: dict, message: Message, params: GenerationParams, counts: Counts, markers: Markers) -> dict:
+    "Text, finish reason and tokens of a Completion whose choice can be used."
+    kind, cut = finish_kind(choice.get("finish_reason")), find_stop(message.text, params.stop)
+    full = kind in ("length", "unknown") or (kind == "none" and counts.count >= params.max_new_tokens)
+    text = mark_thinking(message.thinking, message.text if cut < 0 else message.text[:cut], markers)
+    told = read_tokens(choice, counts.count, counts.most)
+    return {"text": text, "finish_reason": "length" if full and cut < 0 else "stop", **told}
+
+# %% ../../nbs/02_models/05_dialects.ipynb #dd715c5e
 def read_answer(
     body: Any,  # parsed and cleaned
     params: GenerationParams,  # of the call
@@ -565,28 +650,17 @@ def read_answer(
 ) -> Reading:
     "A completion from a body under a good status; raises RequestFailed when it holds none and another try may help."
     choice = pick_choice(body, model, worked)
-    message, usage, notes = read_message(choice), body.get("usage"), []
-    most = max(params.max_new_tokens, len((message.text + message.thinking).encode())) + SLACK
-    count = read_count(usage, ("completion_tokens", "output_tokens"), most)
-    prompt_tokens = read_count(usage, ("prompt_tokens", "input_tokens"), asked + TEMPLATE)
-    count = None if count == 0 and message.text else count
-    if count is None or prompt_tokens is None:
+    message, notes = read_message(choice), []
+    counts = read_counts(body.get("usage"), message, params.max_new_tokens, asked)
+    if not counts.told:
         notes.append("its token counts are missing or cannot be true: a token is counted for every four characters")
-    count = estimate_tokens(message.text + message.thinking) if count is None else count
-    common = {"seed": seed, "engine_id": engine_id, "prompt_tokens": prompt_tokens or 0}
-    details = _dict(_dict(usage).get("completion_tokens_details"))
-    hidden = bool(read_count(details, ("reasoning_tokens",), most))
-    if error := unusable(message, choice, count, hidden):
+    common = {"seed": seed, "engine_id": engine_id, "prompt_tokens": counts.prompt}
+    if error := unusable(message, choice, counts.count, counts.hidden):
         kept = mark_thinking(message.thinking, "", markers)
-        failed = Completion(kept, ids=(UNKNOWN_ID,) * count, finish_reason="error", error=error, **common)
+        failed = Completion(kept, ids=(UNKNOWN_ID,) * counts.count, finish_reason="error", error=error, **common)
         return Reading(failed, tuple(notes))
-    kind = finish_kind(choice.get("finish_reason"))
-    if kind == "unknown":
+    if finish_kind(choice.get("finish_reason")) == "unknown":
         word = short(str(choice["finish_reason"]), 60)
         notes.append(f"its finish reason {word!r} is not known: such answers count as cut off")
-    cut = find_stop(message.text, params.stop)
-    full = kind in ("length", "unknown") or (kind == "none" and count >= params.max_new_tokens)
-    text = mark_thinking(message.thinking, message.text if cut < 0 else message.text[:cut], markers)
-    told = read_tokens(choice, count, most)
-    done = Completion(text, finish_reason="length" if full and cut < 0 else "stop", **told, **common)
+    done = Completion(**_finished(choice, message, params, counts, markers), **common)
     return Reading(done, tuple(notes))

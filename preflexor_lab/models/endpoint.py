@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus, urlparse
 
@@ -42,10 +42,7 @@ from ..text.chat import SYSTEM_PROMPT, conversation
 from ..text.markers import MARKERS, Markers
 from ..text.records import Completion
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #c010
-LONGEST_WAIT = 60.0  # seconds
-
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #f57f836a
 def _retry_after(headers: Mapping | None) -> float | None:
     "Seconds that the server asks to wait, from now; None when it does not say, or not legibly."
     value = str((headers or {}).get("retry-after") or "").strip()
@@ -55,6 +52,9 @@ def _retry_after(headers: Mapping | None) -> float | None:
         return parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, OverflowError, OSError):
         return None
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #bd4c92f8
+LONGEST_WAIT = 60.0  # seconds
 
 
 def wait_seconds(
@@ -105,7 +105,7 @@ def _check_endpoint(url: str, api: str, **options: tuple[float, float]) -> None:
         if value < least:
             raise ValueError(f"{name} must be at least {least}; got {value}")
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #a180224f
+# %% ../../nbs/02_models/05_endpoint.ipynb #49f7fdc1
 NO_KEY = "none"  # what is sent where there is no key
 
 
@@ -118,7 +118,7 @@ def _key_for(url: str, api_key: str | None) -> str:
         raise ValueError("the api_key holds a blank, a line break or a letter that a header cannot carry")
     return key
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #3f8623e6
 @lru_cache(maxsize=8)
 def _forms_of(api_key: str) -> tuple[str, ...]:
     "A key as it is, as JSON, as part of an address, and as Python shows it, the longest first."
@@ -195,7 +195,33 @@ class EndpointEngine:
         _warn_when_alike(self, out, params)
         return out
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #0a53cce4
+# %% ../../nbs/02_models/05_endpoint.ipynb #04a735d5
+def _prompt_fields(engine: EndpointEngine, prompt: Prompt) -> dict:
+    "Fields that hold the prompt; raises ValueError for messages with the completions API."
+    if engine.api == "completions":
+        if not isinstance(prompt, str):
+            raise ValueError("api='completions' takes strings; use api='chat' for messages")
+        return {"prompt": prompt, "logprobs": 1 if engine.logprobs else None}
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+    fields = {"messages": messages, "logprobs": True if engine.logprobs else None}
+    if messages[-1]["role"] == "assistant" and engine.continues:
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}
+    return fields
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #599d49db
+def _sampling_fields(params: GenerationParams, seed: int) -> dict:
+    "Fields that say how to sample; None where a field is not to be sent."
+    return {
+        "max_tokens": params.max_new_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "seed": seed,
+        "stop": list(params.stop) or None,
+        "repetition_penalty": None if params.repetition_penalty == 1 else params.repetition_penalty,
+        "top_k": params.top_k or None,
+    }
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #80e08971
 def request(
     engine: EndpointEngine,  # whose settings are used
     prompt: Prompt,  # text or chat messages
@@ -203,33 +229,10 @@ def request(
     seed: int,  # of this sequence
 ) -> dict:  # its JSON
     "Text becomes one user message for the chat API; raises ValueError for messages with the completions API."
-    if engine.api == "completions":
-        if not isinstance(prompt, str):
-            raise ValueError("api='completions' takes strings; use api='chat' for messages")
-        fields = {"prompt": prompt, "logprobs": 1 if engine.logprobs else None}
-    else:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
-        fields = {"messages": messages, "logprobs": True if engine.logprobs else None}
-        if messages[-1]["role"] == "assistant" and engine.continues:  # an open turn, as vLLM and SGLang continue it
-            fields |= {"continue_final_message": True, "add_generation_prompt": False}
-    fields |= {
-        "model": engine.model,
-        "max_tokens": params.max_new_tokens,
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-        "seed": seed,
-        "stop": list(params.stop) or None,
-    }
-    rare = {
-        "repetition_penalty": None if params.repetition_penalty == 1 else params.repetition_penalty,
-        "top_k": params.top_k or None,
-    }
-    return {k: v for k, v in (fields | rare | engine.extra).items() if v is not None}
+    fields = _prompt_fields(engine, prompt) | {"model": engine.model} | _sampling_fields(params, seed) | engine.extra
+    return {k: v for k, v in fields.items() if v is not None}
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #6c8f443b
-LEAST_BYTES, BYTES_PER_TOKEN = 2**22, 2**10
-
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #8a9e291d
 def _client(engine: EndpointEngine) -> httpx.AsyncClient:
     "A fresh asynchronous client, bound to the running event loop."
     headers = {"Authorization": f"Bearer {engine.api_key}", "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -238,7 +241,7 @@ def _client(engine: EndpointEngine) -> httpx.AsyncClient:
     patience = httpx.Timeout(None, connect=0.9 * engine.timeout)  # `_send` limits the whole
     return httpx.AsyncClient(headers=headers, timeout=patience, limits=httpx.Limits(max_connections=None))
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #3b648e81
 class Reply(NamedTuple):
     "What came back over the wire."
 
@@ -246,32 +249,68 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
     data: bytes  # unpacked
 
+# %% ../../nbs/02_models/05_endpoint.ipynb #ff9bc29f
+LEAST_BYTES, BYTES_PER_TOKEN = 2**22, 2**10
 
+
+async def _read_body(response: httpx.Response, most: int) -> bytes:
+    "Read a body up to a limit; raises RequestFailed when a good answer is longer, and cuts the body of an error."
+    data = bytearray()
+    async for chunk in response.aiter_raw(2**16):
+        data += chunk
+        if len(data) > most:
+            if response.status_code < 300:
+                raise RequestFailed("item", f"the answer is longer than {most} bytes")
+            break
+    return bytes(data)
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #58942090
 async def _receive(
     engine: EndpointEngine,  # whose key is taken out of the headers
     response: httpx.Response,  # whose body is still to come
     most: int,  # bytes
 ) -> Reply:
-    "Read a body up to a limit; raises RequestFailed when a good answer is longer, and cuts the body of an error."
+    "Read an answer up to a limit; raises RequestFailed when a good one is longer, or cannot be unpacked."
     headers = {name.lower(): without_key(value, engine.api_key) for name, value in response.headers.items()}
-    data, good = bytearray(), response.status_code < 300
-    async for chunk in response.aiter_raw(2**16):
-        data += chunk
-        if len(data) > most:
-            if good:
-                raise RequestFailed("item", f"the answer is longer than {most} bytes")
-            break
+    data = await _read_body(response, most)
     try:
-        return Reply(response.status_code, headers, inflate(bytes(data), headers.get("content-encoding", ""), most))
+        data = inflate(data, headers.get("content-encoding", ""), most)
     except RequestFailed:
-        if good:
+        if response.status_code < 300:
             raise
-    return Reply(response.status_code, headers, b"")  # an error whose words cannot be unpacked
+        data = b""
+    return Reply(response.status_code, headers, data)
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #391e2a25
+# %% ../../nbs/02_models/05_endpoint.ipynb #8ebab300
 _MOVED = (307, 308)  # with the same method
 
 
+def _moved_to(response: httpx.Response, url: httpx.URL) -> httpx.URL | None:
+    "Where a redirect leads on the host of `url`; None for any other answer."
+    target = response.headers.get("location", "")
+    if response.status_code not in _MOVED or not target:
+        return None
+    there = url.join(target)
+    same = (there.scheme, there.host, there.port) == (url.scheme, url.host, url.port)
+    return there if same else None
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #7e957ac0
+async def _follow(
+    engine: EndpointEngine, client: httpx.AsyncClient, url: httpx.URL, fields: Mapping | None, most: int
+) -> Reply:
+    "A request and its redirects within the host, in the time of the engine; arguments as of `_send`."
+    body = None if fields is None else json.dumps(fields).encode()
+    method, kind = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    async with asyncio.timeout(engine.timeout):
+        for _ in range(4):
+            async with client.stream(method, url, content=body, headers=kind) as response:
+                there = _moved_to(response, url)
+                if there is None:
+                    return await _receive(engine, response, most)
+                url = there
+    raise RequestFailed("item", "the server redirects in circles")
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #4821b846
 async def _send(
     engine: EndpointEngine,  # whose settings are used
     client: httpx.AsyncClient,  # its own
@@ -280,47 +319,49 @@ async def _send(
     most: int = LEAST_BYTES,  # bytes of the answer
 ) -> Reply:
     "One request, with redirects within its host; raises RequestFailed when nothing usable comes back."
-    url, body = httpx.URL(engine.url + path), None if fields is None else json.dumps(fields).encode()
-    method, kind = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    url = httpx.URL(engine.url + path)
     try:
-        async with asyncio.timeout(engine.timeout):
-            for _ in range(4):
-                async with client.stream(method, url, content=body, headers=kind) as response:
-                    target = response.headers.get("location", "")
-                    if response.status_code in _MOVED and target:
-                        there = url.join(target)
-                        if (there.scheme, there.host, there.port) == (url.scheme, url.host, url.port):
-                            url = there
-                            continue
-                    return await _receive(engine, response, most)
+        return await _follow(engine, client, url, fields, most)
     except TimeoutError:
         raise RequestFailed("retry", f"timed out after {engine.timeout:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
         raise RequestFailed("retry", f"connection failed ({short(str(e)) or type(e).__name__})") from e
-    raise RequestFailed("item", "the server redirects in circles")
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #94656cf5
+# %% ../../nbs/02_models/05_endpoint.ipynb #b16c149f
+def _redirect(engine: EndpointEngine, reply: Reply) -> RequestFailed:
+    "The failure that a redirect is: of this request alone where others have worked."
+    place = urlparse(reply.headers.get("location", ""))
+    there = f"{place.scheme}://{place.hostname}{place.path}" if place.hostname else place.path
+    reason = f"answered {reply.status}: it redirects to {short(there, 100)!r}; check the URL"
+    return RequestFailed("item" if engine.worked else "fatal", reason, reply.status)
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #09bf10f5
 def _parse_reply(
     engine: EndpointEngine,  # whose key and model are known
     reply: Reply,  # as it came
 ):  # plain values
     "The body of an answer; raises RequestFailed for an error, a redirect, and what is no JSON."
-
-    def clean(text: str) -> str:
-        return without_key(text, engine.api_key)
-
+    clean = partial(without_key, api_key=engine.api_key)
     kind = reply.headers.get("content-type", "")
     if 300 <= reply.status < 400:
-        place = urlparse(reply.headers.get("location", ""))
-        there = f"{place.scheme}://{place.hostname}{place.path}" if place.hostname else place.path
-        reason = f"answered {reply.status}: it redirects to {short(there, 100)!r}; check the URL"
-        raise RequestFailed("item" if engine.worked else "fatal", reason, reply.status)
+        raise _redirect(engine, reply)
     if reply.status >= 400:
         text = decode(reply.data, kind, strict=False)
         raise read_error(reply.status, clean(text), kind, clean, engine.model, engine.worked)
     return clean_strings(parse_body(clean(decode(reply.data, kind)), kind), clean)
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #64b22253
+# %% ../../nbs/02_models/05_endpoint.ipynb #9dafc597
+def _read_reply(engine: EndpointEngine, reply: Reply, fields: Mapping, params: GenerationParams, seed: int) -> Reading:
+    "The completion in an answer; arguments as of `_post`. Raises RequestFailed, with the headers, when there is none."
+    about = {"seed": seed, "engine_id": engine.engine_id, "markers": engine.markers, "worked": engine.worked}
+    try:
+        body = _parse_reply(engine, reply)
+        return read_answer(body, params, len(json.dumps(fields)), model=engine.model, **about)
+    except RequestFailed as failure:
+        failure.headers = reply.headers
+        raise
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #58b1e7e3
 async def _post(
     engine: EndpointEngine,  # whose settings are used
     client: httpx.AsyncClient,  # its own
@@ -332,17 +373,11 @@ async def _post(
     path = "/chat/completions" if engine.api == "chat" else "/completions"
     reply = await _send(engine, client, path, fields, LEAST_BYTES + BYTES_PER_TOKEN * params.max_new_tokens)
     engine.reached = True
-    about = {"seed": seed, "engine_id": engine.engine_id, "markers": engine.markers, "worked": engine.worked}
-    try:
-        body = _parse_reply(engine, reply)
-        read = read_answer(body, params, len(json.dumps(fields)), model=engine.model, **about)
-    except RequestFailed as failure:
-        failure.headers = reply.headers
-        raise
+    read = _read_reply(engine, reply, fields, params, seed)
     engine.worked = True
     return read
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #f988007f
+# %% ../../nbs/02_models/05_endpoint.ipynb #0d7195a8
 _log = logging.getLogger(__name__)
 MOST_SAID = 50  # sentences: a server that invents a finish reason for each answer does not fill the log
 
@@ -353,7 +388,7 @@ def _say_once(engine: EndpointEngine, sentence: str) -> None:
         engine.said.add(sentence)
         _log.warning("%s: %s", engine.url, sentence)
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #d1332f43
 def _warn_when_alike(engine: EndpointEngine, rows: list[list[Completion]], params: GenerationParams) -> None:
     "Warn once when three or more samples of each prompt are the same text."
     if not params.greedy and rows and len(rows[0]) >= 3 and all_alike(rows):
@@ -372,7 +407,14 @@ def _check_reachable(engine: EndpointEngine, failure: RequestFailed, reason: str
         remedy = "start the server, or check the address"
         raise EngineError(f"nobody answers at {engine.url} ({reason}): {remedy}") from failure
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #e5n002
+# %% ../../nbs/02_models/05_endpoint.ipynb #5e53d1e1
+def _said_of(name: str, new: str | None, words: str) -> str:
+    "What the log is told of a refused parameter."
+    if name == "continue_final_message":
+        return "cannot go on with an open turn of the assistant: it begins a new one"
+    return f"takes {new} for {name}" if new else f"refuses {name} ({short(words, 120)}): it is left out"
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #b24a29cf
 def _leave_out(
     engine: EndpointEngine,  # that remembers it
     failure: RequestFailed,  # of a request
@@ -382,15 +424,43 @@ def _leave_out(
     changes = refused_parameters(failure, sent)
     engine.refused |= changes
     for name, new in changes.items():
-        if name == "add_generation_prompt":
-            continue
-        what = f"takes {new} for {name}" if new else f"refuses {name} ({short(failure.words, 120)}): it is left out"
-        if name == "continue_final_message":
-            what = "cannot go on with an open turn of the assistant: it begins a new one"
-        _say_once(engine, what)
+        if name != "add_generation_prompt":  # goes with the other field of an open turn
+            _say_once(engine, _said_of(name, new, failure.words))
     return bool(changes)
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #7bf5d44d
+# %% ../../nbs/02_models/05_endpoint.ipynb #224258e6
+def _failed(engine: EndpointEngine, seed: int, reason: str) -> Completion:
+    "A completion without a text."
+    return Completion("", finish_reason="error", error=reason, seed=seed, engine_id=engine.engine_id)
+
+
+def _used_up(engine: EndpointEngine) -> str:
+    "Why no further request may start; empty as long as there is budget."
+    if engine.token_budget is None or engine.spent < engine.token_budget:
+        return ""
+    return f"the token budget of {engine.token_budget} is used up ({engine.spent} spent)"
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #76f1968a
+def _count_failure(engine: EndpointEngine, failure: RequestFailed, attempt: int) -> str:
+    "The reason of a failed try, counted and without the key; raises EngineError when no request can succeed."
+    reason = without_key(failure.reason, engine.api_key)
+    engine.calls[re.split(r":| \(", reason)[0]] += 1
+    _check_reachable(engine, failure, reason, attempt)
+    if failure.kind == "fatal":
+        said = f"{engine.url} {reason}; the model asked for is {engine.model!r}"
+        raise EngineError(said, failure.status) from None
+    return reason
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #20f2c3f4
+def _accept(engine: EndpointEngine, read: Reading, sent: Mapping) -> Completion:
+    "The completion of an answer, its tokens counted and its notes logged."
+    done, notes = read
+    for note in notes:
+        _say_once(engine, note)
+    engine.spent += (done.prompt_tokens or estimate_tokens(json.dumps(sent))) + done.tokens
+    return done
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #326aef5b
 async def ask(
     engine: EndpointEngine,  # whose settings and counts are used
     client: httpx.AsyncClient,  # its own
@@ -399,40 +469,42 @@ async def ask(
     seed: int,  # of this sequence
 ) -> Completion:  # failed when every try did
     "One request with its retries; raises EngineError when no request can succeed."
-
-    def failed(reason: str) -> Completion:
-        return Completion("", finish_reason="error", error=reason, seed=seed, engine_id=engine.engine_id)
-
     attempt = 0
     while attempt <= engine.max_retries:
-        if engine.token_budget is not None and engine.spent >= engine.token_budget:
-            return failed(f"the token budget of {engine.token_budget} is used up ({engine.spent} spent)")
+        if spent := _used_up(engine):
+            return _failed(engine, seed, spent)
         sent = adapt(fields, engine.refused)
         engine.calls["requests"] += 1
         try:
-            done, notes = await _post(engine, client, sent, params, seed)
+            return _accept(engine, await _post(engine, client, sent, params, seed), sent)
         except RequestFailed as failure:
             if _leave_out(engine, failure, sent):
                 continue
-            reason, headers = without_key(failure.reason, engine.api_key), failure.headers
-            engine.calls[re.split(r":| \(", reason)[0]] += 1
-            _check_reachable(engine, failure, reason, attempt)
-            if failure.kind == "fatal":
-                said = f"{engine.url} {reason}; the model asked for is {engine.model!r}"
-                raise EngineError(said, failure.status) from None
+            reason, headers = _count_failure(engine, failure, attempt), failure.headers
             if failure.kind == "item":
-                return failed(reason)
-        else:
-            for note in notes:
-                _say_once(engine, note)
-            engine.spent += (done.prompt_tokens or estimate_tokens(json.dumps(sent))) + done.tokens
-            return done
+                return _failed(engine, seed, reason)
         if attempt < engine.max_retries:
             await asyncio.sleep(wait_seconds(attempt, engine.backoff, headers))
         attempt += 1
-    return failed(f"{reason} (given up after {attempt} tries)")
+    return _failed(engine, seed, f"{reason} (given up after {attempt} tries)")
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #90f397a4
+# %% ../../nbs/02_models/05_endpoint.ipynb #f1e89495
+async def _work(engine: EndpointEngine, client: httpx.AsyncClient, params: GenerationParams, queue, done: list) -> None:
+    "Take jobs from a shared queue until it is empty, and put each completion in its place."
+    for i, (fields, seed) in queue:
+        done[i] = await ask(engine, client, fields, params, seed)
+
+
+async def _finish_all(workers: list[asyncio.Task]) -> None:
+    "Wait for all; the first exception cancels the others and is raised when they have ended."
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for w in workers:
+            w.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+# %% ../../nbs/02_models/05_endpoint.ipynb #b2ec50e9
 async def ask_all(
     engine: EndpointEngine,  # whose settings and counts are used
     jobs: list[tuple[dict, int]],  # requests with their seeds
@@ -440,22 +512,12 @@ async def ask_all(
 ) -> list[Completion]:  # in the order of the jobs
     "All requests, at most `engine.concurrency` of them under way; an EngineError ends the others."
     done, queue = [None] * len(jobs), iter(enumerate(jobs))
-
-    async def work():
-        for i, (fields, seed) in queue:
-            done[i] = await ask(engine, client, fields, params, seed)
-
     async with _client(engine) as client:
-        workers = [asyncio.create_task(work()) for _ in range(min(engine.concurrency, len(jobs)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for w in workers:
-                w.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        work = [_work(engine, client, params, queue, done) for _ in range(min(engine.concurrency, len(jobs)))]
+        await _finish_all([asyncio.create_task(w) for w in work])
     return done
 
-# %% ../../nbs/02_models/05_endpoint.ipynb #c039
+# %% ../../nbs/02_models/05_endpoint.ipynb #60300991
 def model_names(
     body,  # of a list of models, whatever it is
 ) -> list[str]:  # ids
@@ -466,7 +528,7 @@ def model_names(
         names += [row[k] for k in ("id", "name", "model") if row.get(k)][:1] if isinstance(row, dict) else [row]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
-
+# %% ../../nbs/02_models/05_endpoint.ipynb #80f4b9ed
 async def only_model(
     engine: EndpointEngine,  # made without a model
 ) -> str:  # id of the one model there

@@ -22,20 +22,25 @@ from ..text.chat import turn_end
 from ..text.files import disk_full, replacing
 from ..text.markers import MARKERS, Markers, grow_embeddings
 
-# %% ../../nbs/02_models/00_loading.ipynb #c005
+# %% ../../nbs/02_models/00_loading.ipynb #e39104ce
+def _check_folder(folder: Path, name: str, kind: str, wanted: tuple[str, ...]) -> None:
+    "Raises ValueError when a folder holds none of the files; arguments as of `model_source`."
+    if any(f for pattern in wanted for f in folder.glob(pattern)):
+        return
+    there = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
+    expected = f"expected {' or '.join(wanted[:2])}; was it saved with save_model(model, tokenizer, path)?"
+    raise ValueError(f"no {kind} in the folder {name}: found {there}, {expected}")
+
+# %% ../../nbs/02_models/00_loading.ipynb #433104bf
 def model_source(
     name_or_path,  # folder or hub id
     kind: str,  # what is looked for, used in the message
     wanted: tuple[str, ...],  # file patterns of which one must be in the folder
 ) -> str:  # the folder as text, or the hub id
     "Raises ValueError when a folder is missing or holds none of the `wanted` files."
-    name = str(name_or_path)
-    folder = Path(name).expanduser()
+    name, folder = str(name_or_path), Path(str(name_or_path)).expanduser()
     if folder.is_dir():
-        if not any(f for pattern in wanted for f in folder.glob(pattern)):
-            there = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
-            expected = f"expected {' or '.join(wanted[:2])}; was it saved with save_model(model, tokenizer, path)?"
-            raise ValueError(f"no {kind} in the folder {name}: found {there}, {expected}")
+        _check_folder(folder, name, kind, wanted)
         return str(folder)
     if folder.is_file():
         raise ValueError(f"{name} is a file: give the folder that holds the {kind}")
@@ -43,7 +48,7 @@ def model_source(
         raise ValueError(f"there is no folder {name!r}: give an existing folder or a model id of the Hugging Face hub")
     return name
 
-# %% ../../nbs/02_models/00_loading.ipynb #c008
+# %% ../../nbs/02_models/00_loading.ipynb #6d700a74
 @contextmanager
 def quiet_transformers():
     "Without transformers' bar per file, and without two warnings of PEFT that are of no use to a user."
@@ -60,10 +65,18 @@ def quiet_transformers():
         if shown:
             hf.enable_progress_bar()
 
-
+# %% ../../nbs/02_models/00_loading.ipynb #cc11eeaa
 _DAMAGED = (KeyError, TypeError, AttributeError, IndexError, RecursionError)  # raised by readers of odd files
 
 
+def _one_line(e: Exception) -> str:
+    "What an exception says, in one line."
+    said = " ".join(str(e).split())
+    if isinstance(e, _DAMAGED):
+        return f"one of its files does not hold what its name says ({type(e).__name__}: {said})"
+    return said
+
+# %% ../../nbs/02_models/00_loading.ipynb #7dfcf5f2
 @contextmanager
 def one_line_errors(
     kind: str,  # what is loaded, used in the message
@@ -76,11 +89,8 @@ def one_line_errors(
         with quiet_transformers():
             yield
     except (OSError, ValueError, ImportError, SafetensorError, *_DAMAGED) as e:
-        reason = " ".join(str(e).split())
-        if isinstance(e, _DAMAGED):
-            reason = f"one of its files does not hold what its name says ({type(e).__name__}: {reason})"
         hint = "" if Path(name).exists() else "; check the name, and the network or HF_HUB_OFFLINE if it is on the hub"
-        raise ValueError(f"cannot load the {kind} of {name}: {reason[:300]}{hint}") from e
+        raise ValueError(f"cannot load the {kind} of {name}: {_one_line(e)[:300]}{hint}") from e
 
 # %% ../../nbs/02_models/00_loading.ipynb #c011
 def nano_path(
@@ -118,27 +128,47 @@ def load_tokenizer(
         check_markers(tokenizer, markers=markers)
     return tokenizer
 
-# %% ../../nbs/02_models/00_loading.ipynb #c017
+# %% ../../nbs/02_models/00_loading.ipynb #6c361c72
+def _single_ids(tokenizer, markers: Markers) -> dict[str, int]:
+    "Ids of the markers; raises ValueError when one is not a single token."
+    ids = {}
+    for m in markers.all():
+        got = tokenizer.encode(m, add_special_tokens=False)
+        if len(got) != 1:
+            found = f"the marker {m} is {len(got)} tokens in this tokenizer"
+            raise ValueError(f"{found}: call register_markers(tokenizer, model) first")
+        ids[m] = got[0]
+    return ids
+
+# %% ../../nbs/02_models/00_loading.ipynb #5a61283a
 def check_markers(
     tokenizer,  # Hugging Face tokenizer
     model=None,  # model that will be fed with its ids
     markers: Markers = MARKERS,  # markers that must be single tokens
 ) -> dict[str, int]:  # marker -> id
     "Ids of the markers; raises ValueError when one is not a single token, or has no row in the model's embeddings."
-    ids = {}
-    for m in Markers(markers).all():
-        got = tokenizer.encode(m, add_special_tokens=False)
-        if len(got) != 1:
-            found = f"the marker {m} is {len(got)} tokens in this tokenizer"
-            raise ValueError(f"{found}: call register_markers(tokenizer, model) first")
-        ids[m] = got[0]
+    ids = _single_ids(tokenizer, Markers(markers))
     rows = max(ids.values()) + 1 if model is None else model.get_input_embeddings().weight.shape[0]
     if rows <= max(ids.values()):
         found = f"the model has {rows} embeddings and the markers need {max(ids.values()) + 1}"
         raise ValueError(f"{found}: call register_markers(tokenizer, model) first")
     return ids
 
-# %% ../../nbs/02_models/00_loading.ipynb #c020
+# %% ../../nbs/02_models/00_loading.ipynb #924cb997
+def _why_no_flash(dtype: torch.dtype) -> tuple[int, str]:
+    "Level and words for the log where flash attention cannot be used; no words where it can."
+    from transformers.utils import is_flash_attn_2_available
+
+    if not torch.cuda.is_available():
+        return logging.INFO, "no GPU, so sdpa (or eager where a model has no sdpa) instead of flash_attention_2"
+    if not is_flash_attn_2_available():
+        remedy = "pip install 'preflexor_lab[gpu]' to have it"
+        return logging.WARNING, f"flash-attn is not installed, so sdpa instead; {remedy}"
+    if dtype not in (torch.float16, torch.bfloat16):
+        return logging.WARNING, f"flash_attention_2 needs bfloat16 or float16, not {dtype}, so sdpa instead"
+    return logging.INFO, ""
+
+# %% ../../nbs/02_models/00_loading.ipynb #b2e0629d
 @cache
 def _log_once(level: int, text: str) -> None:
     logging.getLogger(__name__).log(level, text)
@@ -148,21 +178,11 @@ def choose_attention(
     dtype: torch.dtype,  # the model's
 ) -> str | None:  # "flash_attention_2", or None for what transformers takes by itself: sdpa, else eager
     "The best attention for this machine; logs once why flash attention is not it."
-    from transformers.utils import is_flash_attn_2_available
-
-    if not torch.cuda.is_available():
-        reason = "no GPU, so sdpa (or eager where a model has no sdpa) instead of flash_attention_2"
-        _log_once(logging.INFO, f"attention: {reason}")
-        return None
-    if not is_flash_attn_2_available():
-        reason = "flash-attn is not installed, so sdpa instead; pip install 'preflexor_lab[gpu]' to have it"
-        _log_once(logging.WARNING, f"attention: {reason}")
-        return None
-    if dtype not in (torch.float16, torch.bfloat16):
-        reason = f"flash_attention_2 needs bfloat16 or float16, not {dtype}, so sdpa instead"
-        _log_once(logging.WARNING, f"attention: {reason}")
-        return None
-    return "flash_attention_2"
+    level, reason = _why_no_flash(dtype)
+    if not reason:
+        return "flash_attention_2"
+    _log_once(level, f"attention: {reason}")
+    return None
 
 # %% ../../nbs/02_models/00_loading.ipynb #c023
 def as_dtype(
@@ -176,7 +196,7 @@ def as_dtype(
         raise ValueError(f"dtype must be 'auto', float32, bfloat16 or float16, got {dtype!r}")
     return found
 
-# %% ../../nbs/02_models/00_loading.ipynb #c026
+# %% ../../nbs/02_models/00_loading.ipynb #c1be30d3
 def not_finite(
     model: torch.nn.Module,  # any module
 ) -> list[str]:  # names of its weights that hold NaN or infinite values
@@ -184,7 +204,22 @@ def not_finite(
     named = [(n, w) for n, w in model.named_parameters() if w.is_floating_point() and not w.is_meta]
     return [n for n, w in named if not torch.isfinite(w.detach().sum(dtype=torch.float32))]
 
+# %% ../../nbs/02_models/00_loading.ipynb #e08a7654
+def _load_with(attention: str | None, name: str, fallback: bool, **options):
+    "Model and loading report; arguments as of `load_complete`."
+    from transformers import AutoModelForCausalLM
 
+    options["output_loading_info"] = True
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, attn_implementation=attention, **options)
+    except ValueError as e:
+        if not fallback or attention is None:
+            raise
+        reason = f"no {attention} ({str(e).splitlines()[0]}), so sdpa instead"
+        _log_once(logging.WARNING, f"attention: {name} has {reason}")
+    return AutoModelForCausalLM.from_pretrained(name, attn_implementation=None, **options)
+
+# %% ../../nbs/02_models/00_loading.ipynb #16dc3a00
 def load_complete(
     attention: str | None,  # attention implementation; None: what transformers takes
     name: str,  # folder or hub id
@@ -192,17 +227,7 @@ def load_complete(
     **options,  # of `from_pretrained`
 ):  # a causal language model
     "`AutoModelForCausalLM.from_pretrained`; raises ValueError when a tensor of the model is not in the checkpoint."
-    from transformers import AutoModelForCausalLM
-
-    options["output_loading_info"] = True
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(name, attn_implementation=attention, **options)
-    except ValueError as e:
-        if not fallback or attention is None:
-            raise
-        reason = f"no {attention} ({str(e).splitlines()[0]}), so sdpa instead"
-        _log_once(logging.WARNING, f"attention: {name} has {reason}")
-        model, info = AutoModelForCausalLM.from_pretrained(name, attn_implementation=None, **options)
+    model, info = _load_with(attention, name, fallback, **options)
     if missing := sorted(info["missing_keys"]):
         what = f"{len(missing)} tensors of the model, {missing[0]} for one, which would stay random"
         raise ValueError(f"its weights lack {what}")
@@ -210,36 +235,53 @@ def load_complete(
         raise ValueError(f"its weights hold values that are no numbers, in {damaged[0]} for one: the file is damaged")
     return model
 
-# %% ../../nbs/02_models/00_loading.ipynb #c029
+# %% ../../nbs/02_models/00_loading.ipynb #7c46a950
+def _check_format(folder: Path, safe: bool) -> None:
+    "Raises ValueError when the weights of an adapter are pickled, or absent, and `safe` asks for safetensors."
+    if not safe or (folder / "adapter_model.safetensors").is_file():
+        return
+    pickled = "it holds adapter_model.bin, a pickle" if (folder / "adapter_model.bin").is_file() else "none"
+    raise ValueError(
+        f"cannot load the adapter of {folder}: no adapter_model.safetensors ({pickled}); a pickle can run code"
+        " and is read with use_safetensors=False only"
+    )
+
+# %% ../../nbs/02_models/00_loading.ipynb #1c8fbd28
+def _base_of(folder: str) -> str:
+    "Base model of an adapter; raises ValueError when it names none, or an adapter."
+    from peft import PeftConfig
+
+    with one_line_errors("adapter", folder):
+        base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    if not base:
+        remedy = "merge_lora(model) before saving, or set base_model_name_or_path in adapter_config.json"
+        raise ValueError(f"the adapter in {folder} does not name its base model: {remedy}")
+    if (Path(base) / "adapter_config.json").is_file():
+        raise ValueError(
+            f"the adapter in {folder} names {base} as its base model, which is an adapter itself: merge that one into"
+            " its own base first (merge_lora), and name the merged model"
+        )
+    return base
+
+# %% ../../nbs/02_models/00_loading.ipynb #e71a7375
+def _match_vocabulary(model, folder: str) -> None:
+    "Rows for the tokens that the tokenizer beside an adapter has more than the model."
+    if any(Path(folder).glob("tokenizer*")):
+        size, rows = len(load_tokenizer(folder)), model.get_input_embeddings().weight.shape[0]
+        if size > rows:
+            grow_embeddings(model, size, rows)
+
+# %% ../../nbs/02_models/00_loading.ipynb #6da01b5c
 def load_adapter(
     folder: str,  # folder of a PEFT adapter
     **options,  # of `load_model`, for the base model
 ):  # PeftModel in eval mode
     "The base model that an adapter names, with the adapter on it; raises ValueError when it names none."
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
-    if options.get("use_safetensors", True) and not (Path(folder) / "adapter_model.safetensors").is_file():
-        pickled = "it holds adapter_model.bin, a pickle" if (Path(folder) / "adapter_model.bin").is_file() else "none"
-        raise ValueError(
-            f"cannot load the adapter of {folder}: no adapter_model.safetensors ({pickled}); a pickle can run code"
-            " and is read with use_safetensors=False only"
-        )
-    with one_line_errors("adapter", folder):
-        config = PeftConfig.from_pretrained(folder)
-    base = config.base_model_name_or_path
-    if base and (Path(base) / "adapter_config.json").is_file():
-        raise ValueError(
-            f"the adapter in {folder} names {base} as its base model, which is an adapter itself: merge that one into"
-            " its own base first (merge_lora), and name the merged model"
-        )
-    if not base:
-        remedy = "merge_lora(model) before saving, or set base_model_name_or_path in adapter_config.json"
-        raise ValueError(f"the adapter in {folder} does not name its base model: {remedy}")
-    model = load_model(base, **options)
-    if any(Path(folder).glob("tokenizer*")):
-        size, rows = len(load_tokenizer(folder)), model.get_input_embeddings().weight.shape[0]
-        if size > rows:
-            grow_embeddings(model, size, rows)
+    _check_format(Path(folder), options.get("use_safetensors", True))
+    model = load_model(_base_of(folder), **options)
+    _match_vocabulary(model, folder)
     read_marker_rows(model, Path(folder))
     with one_line_errors("adapter", folder):
         return PeftModel.from_pretrained(model, folder).eval()
@@ -280,7 +322,7 @@ def load_model(
         model = load_complete(attention, name, fallback=auto, dtype=dtype, **options)
     return model.eval()
 
-# %% ../../nbs/02_models/00_loading.ipynb #c035
+# %% ../../nbs/02_models/00_loading.ipynb #bf0406d5
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -288,23 +330,11 @@ CHAT_TEMPLATE = (
 )
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
-
-def train_tokenizer(
-    texts: Iterable[str],  # training texts
-    vocab_size: int = 4096,  # tokens at most, markers and special ones included
-    markers: Markers = MARKERS,  # one token each
-):  # PreTrainedTokenizerFast with pad, bos, eos, chat roles and a chat template
-    "Byte-level BPE trained on `texts`; raises ValueError without text, or when `vocab_size` is too small."
+# %% ../../nbs/02_models/00_loading.ipynb #961ae193
+def _byte_level_bpe(texts: list[str], vocab_size: int, special: list[str], names: list[str]):
+    "A trained tokenizer of the `tokenizers` library: bytes, special tokens, merges, then the names."
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
-    texts, special = list(texts), ["<|pad|>", "<|bos|>", "<|eos|>", *_ROLES]
-    if not any(t.strip() for t in texts):
-        raise ValueError(f"no text to train a tokenizer on: got {len(texts)} texts, all empty")
-    names = Markers(markers).all()
-    least = 256 + len(special) + len(names)
-    if vocab_size < least:
-        raise ValueError(f"vocab_size must be at least {least} (256 bytes and the markers), got {vocab_size}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -315,6 +345,13 @@ def train_tokenizer(
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(m, special=False, normalized=False) for m in names])
+    return tokenizer
+
+# %% ../../nbs/02_models/00_loading.ipynb #ba506832
+def _as_transformers(tokenizer):
+    "A trained tokenizer as transformers uses it, with the chat template."
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<|pad|>",
@@ -325,6 +362,22 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,
         model_max_length=int(1e9),
     )
+
+# %% ../../nbs/02_models/00_loading.ipynb #ba57ca0a
+def train_tokenizer(
+    texts: Iterable[str],  # training texts
+    vocab_size: int = 4096,  # tokens at most, markers and special ones included
+    markers: Markers = MARKERS,  # one token each
+):  # PreTrainedTokenizerFast with pad, bos, eos, chat roles and a chat template
+    "Byte-level BPE trained on `texts`; raises ValueError without text, or when `vocab_size` is too small."
+    texts, special = list(texts), ["<|pad|>", "<|bos|>", "<|eos|>", *_ROLES]
+    if not any(t.strip() for t in texts):
+        raise ValueError(f"no text to train a tokenizer on: got {len(texts)} texts, all empty")
+    names = Markers(markers).all()
+    least = 256 + len(special) + len(names)
+    if vocab_size < least:
+        raise ValueError(f"vocab_size must be at least {least} (256 bytes and the markers), got {vocab_size}")
+    return _as_transformers(_byte_level_bpe(texts, vocab_size, special, names))
 
 # %% ../../nbs/02_models/00_loading.ipynb #c040
 def small_model(
@@ -372,7 +425,13 @@ def weights_hash(
         digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
-# %% ../../nbs/02_models/00_loading.ipynb #c050
+# %% ../../nbs/02_models/00_loading.ipynb #8a4e20f7
+def _embeddings(model) -> dict[str, torch.nn.Module]:
+    "Input and output embeddings by name, as far as the model has them."
+    both = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    return {name: layer for name, layer in both.items() if layer is not None}
+
+# %% ../../nbs/02_models/00_loading.ipynb #15226519
 MARKER_ROWS = "marker_rows.safetensors"  # beside an adapter: rows of the base that its own files do not hold
 
 
@@ -386,14 +445,12 @@ def write_marker_rows(
     ids = getattr(model.config, "marker_token_ids", None)
     if not ids or model.peft_config[model.active_adapter].trainable_token_indices:
         return
-    base = model.get_base_model()
     rows = {"ids": torch.tensor(ids)}
-    for name, layer in (("input", base.get_input_embeddings()), ("output", base.get_output_embeddings())):
-        if layer is not None:
-            rows[name] = getattr(layer, "base_layer", layer).weight[ids].detach().clone()
+    for name, layer in _embeddings(model.get_base_model()).items():
+        rows[name] = getattr(layer, "base_layer", layer).weight[ids].detach().clone()
     save_file(rows, folder / MARKER_ROWS)
 
-
+# %% ../../nbs/02_models/00_loading.ipynb #e1cbbd5d
 def read_marker_rows(
     model,  # base model, changed in place
     folder: Path,  # of an adapter
@@ -405,7 +462,7 @@ def read_marker_rows(
         return
     rows = load_file(folder / MARKER_ROWS)
     with torch.no_grad():
-        for name, layer in (("input", model.get_input_embeddings()), ("output", model.get_output_embeddings())):
+        for name, layer in _embeddings(model).items():
             if name in rows:
                 layer.weight[rows["ids"]] = rows[name].to(layer.weight)
     model.config.marker_token_ids = rows["ids"].tolist()
@@ -425,11 +482,35 @@ def eos_ids(
         named += ids if len(ids) == 1 else []
     return tuple(dict.fromkeys(int(i) for i in named if i is not None))
 
-# %% ../../nbs/02_models/00_loading.ipynb #c054
+# %% ../../nbs/02_models/00_loading.ipynb #331ac7cd
 class SaveError(ValueError):
     "A model could not be written; one line that says where and why. What was at the destination before is untouched."
 
+# %% ../../nbs/02_models/00_loading.ipynb #93821bb6
+def _check_savable(model, path: Path) -> None:
+    "Raises SaveError when the destination is a file, or when the adapter could never be loaded again."
+    if path.is_file():
+        raise SaveError(f"cannot save the model to {path}: it is a file, give a folder")
+    if hasattr(model, "peft_config"):
+        adapter = model.peft_config[model.active_adapter]
+        if not getattr(adapter, "base_model_name_or_path", None):
+            reason = "its base model was never loaded from disk, so nothing could load it again"
+            raise SaveError(f"cannot save the adapter alone: {reason}; merge_lora(model) first")
 
+# %% ../../nbs/02_models/00_loading.ipynb #1c02729b
+def _write_files(model, tokenizer, folder: Path) -> None:
+    "Write a model and its tokenizer, or None, into a new folder."
+    folder.mkdir()
+    if tokenizer is not None and getattr(model, "generation_config", None) is not None:
+        ends = list(eos_ids(model, tokenizer))
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else (ends or [None])[0]
+    model.save_pretrained(folder)
+    if hasattr(model, "peft_config"):
+        write_marker_rows(model, folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+# %% ../../nbs/02_models/00_loading.ipynb #6dd0aa30
 def save_model(
     model,  # Hugging Face model; of a PEFT model the adapter is saved (merge_lora first for a model that stands alone)
     tokenizer,  # its tokenizer, or None
@@ -439,25 +520,11 @@ def save_model(
     from safetensors import SafetensorError
 
     path = Path(path).expanduser().absolute()
-    if path.is_file():
-        raise SaveError(f"cannot save the model to {path}: it is a file, give a folder")
-    if hasattr(model, "peft_config"):
-        adapter = model.peft_config[model.active_adapter]
-        if not getattr(adapter, "base_model_name_or_path", None):
-            reason = "its base model was never loaded from disk, so nothing could load it again"
-            raise SaveError(f"cannot save the adapter alone: {reason}; merge_lora(model) first")
+    _check_savable(model, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part, quiet_transformers():
-            part.mkdir()
-            if tokenizer is not None and getattr(model, "generation_config", None) is not None:
-                ends = list(eos_ids(model, tokenizer))
-                model.generation_config.eos_token_id = ends if len(ends) > 1 else (ends or [None])[0]
-            model.save_pretrained(part)
-            if hasattr(model, "peft_config"):
-                write_marker_rows(model, part)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(part)
+            _write_files(model, tokenizer, part)
     except (OSError, SafetensorError) as e:
         reason = "the disk is full: free some space and run again" if disk_full(e) else " ".join(str(e).split())
         raise SaveError(f"cannot save the model to {path}: {reason}; nothing half-written was left") from e

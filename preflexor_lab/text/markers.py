@@ -15,12 +15,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# %% ../../nbs/01_text/03_markers.ipynb #c005
+# %% ../../nbs/01_text/03_markers.ipynb #d0b4416d
 THINK_START, THINK_END = "<|thinking|>", "<|/thinking|>"
 REFLECT_START, REFLECT_END = "<|reflect|>", "<|/reflect|>"
 ESCAPE = "\\"  # breaks a marker that came from outside, see `neutralise`
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #1d6c9910
 def _checked_pair(name: str, pair) -> tuple[str, str]:
     "The (start, end) of one section; raises ValueError when it could not be read back from a text."
     if name in ("answer", "outside"):
@@ -31,7 +31,7 @@ def _checked_pair(name: str, pair) -> tuple[str, str]:
         raise ValueError(f"markers for {name!r} must be {wanted}, got {pair!r}")
     return tuple(pair)
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #fb1b59db
 @dataclass(frozen=True)
 class Markers:
     "Section names with their start and end strings; raises ValueError on a marker too short, repeated or unusable."
@@ -158,7 +158,7 @@ def section_spans(
         notes.append(f"{name}: end without start")
     return sorted(out), sorted(h[:2] for h in holes), notes
 
-# %% ../../nbs/01_text/03_markers.ipynb #c026
+# %% ../../nbs/01_text/03_markers.ipynb #92c0072e
 def without(
     text: str,  # the whole text
     a: int,  # first character to read
@@ -176,7 +176,7 @@ def without(
             at = j
     return "".join(parts) + text[at : max(at, b)]
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #8d7f7235
 def strip_markers(
     text: str,  # a stretch outside all sections
     markers: Markers,  # markers that may be loose in it
@@ -210,7 +210,7 @@ def other_sections(
         notes += [f"{name}: cut off, no end"] * len(starts) + [f"{name}: end without start"] * len(ends)
     return found, notes, strip_markers(without(text, begin, len(text), sorted(cut)), markers)
 
-# %% ../../nbs/01_text/03_markers.ipynb #c032
+# %% ../../nbs/01_text/03_markers.ipynb #702189c2
 _LOOSE = ("cut off, no end", "end without start", "repeated start", "sections overlap")  # notes on unpaired markers
 
 
@@ -235,7 +235,7 @@ def main_sections(
         notes.append("thinking: no section")
     return found, places, notes
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #73183963
 def _text_between(text: str, places: list, markers: Markers) -> str:
     "Text before and between the places, joined by empty lines."
     outside, at = [], 0
@@ -266,7 +266,7 @@ def split_sections(
     thinking, reflection = ("\n\n".join(filter(None, found.get(n, []))) for n in ("thinking", "reflection"))
     return Sections(thinking, reflection, answer, extra, present and paired, tuple(notes))
 
-# %% ../../nbs/01_text/03_markers.ipynb #e7a001
+# %% ../../nbs/01_text/03_markers.ipynb #634a1089
 _TAGS = Markers.from_names(thinking="think", reflection="reflect")  # the words of most published models
 
 
@@ -277,7 +277,7 @@ def known_markers(
     families = [_TAGS, MARKERS] + ([] if markers is None else [Markers(markers)])
     return {m: (name, m == pair[0]) for f in families for name, pair in f.pairs.items() for m in pair}
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #0891f526
 def find_known(
     text: str,  # any text
     markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
@@ -287,7 +287,7 @@ def find_known(
     pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
     return [(m.start(), m.end(), *table[m[0]]) for m in re.finditer(pattern, text)]
 
-# %% ../../nbs/01_text/03_markers.ipynb #e7a004
+# %% ../../nbs/01_text/03_markers.ipynb #d6642a9b
 def opened_by(
     prompt: str,  # the text that the model continued
     markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
@@ -297,7 +297,7 @@ def opened_by(
     pairs = [f.pairs[n] for f in families for n in ("thinking", "reflection") if n in f.pairs]
     return max((p for p in pairs if prompt.rstrip().endswith(p[0])), key=lambda p: len(p[0]), default=("", ""))
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #356c98be
 def with_opening(
     text: str,  # a completion
     markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
@@ -311,7 +311,17 @@ def with_opening(
         return text if repeated else start + text
     return MARKERS.start(events[0][2]) + text if events and not events[0][3] else text
 
-# %% ../../nbs/01_text/03_markers.ipynb #e7a007
+# %% ../../nbs/01_text/03_markers.ipynb #868c15f3
+def _as_ours(text: str, markers: Markers | Mapping | None) -> str:
+    "The text with its known markers in our words, where we have such."
+    own, at, parts = MARKERS.pairs, 0, []
+    for start, end, name, opening in find_known(text, markers):
+        marker = own[name][0 if opening else 1] if name in own else text[start:end]
+        parts += [text[at:start], marker]
+        at = end
+    return "".join(parts) + text[at:]
+
+# %% ../../nbs/01_text/03_markers.ipynb #79a8d1ed
 def read_sections(
     text: str,  # a completion
     markers: Markers | Mapping | None = None,  # a family to read besides ours and the tags
@@ -320,14 +330,9 @@ def read_sections(
     "Sections in any known family; raises ValueError when `text` is not a string."
     if not isinstance(text, str):
         return split_sections(text)  # raises
-    text = with_opening(text, markers, prompt)
-    own, at, parts = MARKERS.pairs, 0, []
-    for start, end, name, opening in find_known(text, markers):
-        marker = own[name][0 if opening else 1] if name in own else text[start:end]
-        parts += [text[at:start], marker]
-        at = end
+    own, text = MARKERS.pairs, _as_ours(with_opening(text, markers, prompt), markers)
     more = {} if markers is None else {n: p for n, p in Markers(markers).pairs.items() if n not in own}
-    return split_sections("".join(parts) + text[at:], Markers({**own, **more}))
+    return split_sections(text, Markers({**own, **more}))
 
 # %% ../../nbs/01_text/03_markers.ipynb #e7a011
 def answer_place(
@@ -357,7 +362,7 @@ def join_sections(
     critique = f"{markers.start('reflection')}{reflection}{markers.end('reflection')}" if reflection else ""
     return f"{markers.start('thinking')}{thinking}{markers.end('thinking')}{critique}{answer}"
 
-# %% ../../nbs/01_text/03_markers.ipynb #c046
+# %% ../../nbs/01_text/03_markers.ipynb #c1d390e2
 class _SectionText(str):
     "Text of the first section between two markers; an integer index gives the whole section of that number."
 
@@ -369,7 +374,7 @@ class _SectionText(str):
     def __getitem__(self, i):
         return super().__getitem__(i) if isinstance(i, slice) else self.sections[i]
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #9eada0af
 def extract_text(
     response: str,  # model output
     thinking_start: str = THINK_START,  # marker before
@@ -458,7 +463,7 @@ def demote(
     # the Rust side has no setter for `special`: rebuild it
     tokenizer._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(spec))
 
-# %% ../../nbs/01_text/03_markers.ipynb #c074
+# %% ../../nbs/01_text/03_markers.ipynb #679dbeec
 _log = logging.getLogger(__name__)
 
 
@@ -468,7 +473,7 @@ def _embedding_tensors(model) -> list:
     found = [getattr(layer, name, None) for layer in layers for name in ("weight", "bias")]
     return list({w.data_ptr(): w for w in found if w is not None}.values())
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #1bca8f92
 def grow_embeddings(
     model,  # causal language model, changed in place
     size: int,  # tokens the model must have rows for
@@ -488,7 +493,7 @@ def grow_embeddings(
             weight[known:size] = weight[:known].float().mean(0).to(weight.dtype)
     _log.info("embeddings: rows %d to %d start at the mean of the others", known, size - 1)
 
-# %% ../../nbs/01_text/03_markers.ipynb #c077
+# %% ../../nbs/01_text/03_markers.ipynb #e32a7835
 def marker_pieces(
     tokenizer,  # Hugging Face tokenizer
     marker: str,  # also one that is a token already
@@ -497,7 +502,7 @@ def marker_pieces(
     parts = (marker[:1], marker[1:])  # neither is the marker, so neither becomes its token
     return [i for part in parts for i in tokenizer.encode(part, add_special_tokens=False)]
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #73b20954
 def start_rows(
     model,  # causal language model, changed in place
     pieces: dict[int, list[int]],  # token id -> ids whose rows it starts from
@@ -513,7 +518,16 @@ def start_rows(
                 weight[i] = weight[parts].float().mean(0).to(weight.dtype)
     model.config.marker_token_ids = sorted({*pieces, *(getattr(model.config, "marker_token_ids", None) or [])})
 
-# %% ../../nbs/01_text/03_markers.ipynb #c081
+# %% ../../nbs/01_text/03_markers.ipynb #ff4d9099
+def _check_registered(tokenizer, ids: dict[str, int]) -> None:
+    "Raises ValueError when a marker is not encoded to its id alone, or is lost in decoding."
+    for m, i in ids.items():
+        got = tokenizer.encode(m, add_special_tokens=False)
+        if got != [i] or m not in tokenizer.decode([i], skip_special_tokens=True):
+            where = f"this {type(tokenizer).__name__}: it becomes {got}"
+            raise ValueError(f"the marker {m!r} cannot be one token of {where}; choose another marker")
+
+# %% ../../nbs/01_text/03_markers.ipynb #cc2898a7
 def register_markers(
     tokenizer,  # any Hugging Face tokenizer, changed in place
     model=None,  # causal language model whose embeddings follow, changed in place
@@ -533,11 +547,7 @@ def register_markers(
     rowless = {*getattr(tokenizer, "markers_without_rows", ()), *(m for m in wanted if m not in words)}
     tokenizer.add_tokens([AddedToken(m, special=False, normalized=False) for m in wanted if m not in added])
     ids = {m: tokenizer.convert_tokens_to_ids(m) for m in wanted}
-    for m, i in ids.items():
-        got = tokenizer.encode(m, add_special_tokens=False)
-        if got != [i] or m not in tokenizer.decode([i], skip_special_tokens=True):
-            where = f"this {type(tokenizer).__name__}: it becomes {got}"
-            raise ValueError(f"the marker {m!r} cannot be one token of {where}; choose another marker")
+    _check_registered(tokenizer, ids)
     if model is not None:
         rows = model.get_input_embeddings().weight.shape[0]
         grow_embeddings(model, len(tokenizer), known)
@@ -545,7 +555,7 @@ def register_markers(
     tokenizer.markers_without_rows = set() if model is not None else rowless
     return ids
 
-# %% ../../nbs/01_text/03_markers.ipynb #e3018e16
+# %% ../../nbs/01_text/03_markers.ipynb #bb2604b8
 _OWN_WORDS = "thinking_words"  # key of tokenizer_config.json
 
 
@@ -564,14 +574,14 @@ def use_own_words(
         demote(tokenizer, special)
     tokenizer.init_kwargs[_OWN_WORDS] = list(words)
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #c08b8ba0
 def has_own_words(
     tokenizer,  # any tokenizer
 ) -> bool:  # whether it writes thinking in words of its own
     "True after `use_own_words`, also when the tokenizer was saved and loaded since."
     return _OWN_WORDS in (getattr(tokenizer, "init_kwargs", None) or {})
 
-
+# %% ../../nbs/01_text/03_markers.ipynb #bebf1e3f
 def in_own_words(
     tokenizer,  # Hugging Face tokenizer
     text: str,  # with our markers, or others
