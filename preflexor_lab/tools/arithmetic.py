@@ -902,7 +902,8 @@ def left_side(
     if breaks and not begins:
         low = breaks[-1] + 1
         signs = [t.text for t in tokens[low:] if t.kind == "operator"]
-        if len(signs) == 1 and tokens[low].kind == "operator" and not (signs == ["-"] and tokens[low + 1].glued):
+        signed = signs == ["-"] and low + 1 < n and tokens[low + 1].glued
+        if len(signs) == 1 and tokens[low].kind == "operator" and not signed:
             return None, _CONTINUES if _lone_line(tokens[: breaks[-1]], False) else ""
     error = ""
     for s in range(low, n):

@@ -87,6 +87,8 @@ _TOO_LARGE = re.compile(r"\d{4}|(?<!@O)(?<!@T)H\d{2}")  # @OH12 and @TH1 are kin
 
 def _atom_fault(atom: str) -> str:
     "What is wrong with an atom as it is written; '' when nothing is."
+    if not atom.isascii():
+        return "no element is written like that"
     if "*" in atom:
         return "* stands for any atom: write the element"
     return f"{atom!r:.20} holds a number that no atom has" if _TOO_LARGE.search(atom) else ""

@@ -58,6 +58,7 @@ HACKS = [
     "[" * 500,
     "CC\u200bO.C",
     "ＣＣＯ",
+    "[\ud8003].[CH2]O",
     "<think>CCO</think>",
     "<think>CCO",
     "I would write CCO but I will not",
