@@ -288,3 +288,15 @@ def test_a_judge_without_end():
     assert read_vote(slow, Completion("aa4"))[0] == 4
     with pytest.raises(ValueError, match="took more than 5 s"):
         RewardConfig(reward_regex_template=ENDLESS + "{{ reward }}")
+
+
+def test_a_pickled_classifier_is_refused(tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from preflexor_lab.tools.sentiment import Classifier
+
+    config = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    pickled(tmp_path)
+    with pytest.raises(ValueError, match="no file named model.safetensors"):
+        Classifier(str(tmp_path))

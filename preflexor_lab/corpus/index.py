@@ -73,7 +73,9 @@ def resolve_embedding(
         example = "'huggingface:BAAI/bge-small-en-v1.5'"
         raise ValueError(f"embed must be 'bm25' or 'provider:model', such as {example}; got {embed!r}")
     try:
-        return _embedding_class(provider, f"embed={embed!r}")(model_name=model)
+        # a pickle can run code: load such a model yourself, and pass the embedding
+        safe = {"model_kwargs": {"use_safetensors": True}} if provider == "huggingface" else {}
+        return _embedding_class(provider, f"embed={embed!r}")(model_name=model, **safe)
     except OSError as e:
         raise ValueError(f"embed={embed!r} cannot be loaded: {' '.join(str(e).split())[:200]}") from e
 

@@ -27,8 +27,11 @@ def _interrupt(thread: int, error: type | None) -> None:
     )
 
 
+_TICK = 0.1  # seconds between two looks
+
+
 class _Watch:
-    "One thread that looks at all limits every tenth of a second, while there are any."
+    "One thread that counts down all limits, while there are any; a process at rest loses no time."
 
     def __init__(self):
         self.changed, self.limits, self.thread = threading.Condition(), {}, None
@@ -36,7 +39,7 @@ class _Watch:
     def add(self, limit: object, seconds: float) -> None:
         "Begin a limit of the calling thread."
         with self.changed:
-            self.limits[limit] = (threading.get_ident(), time.monotonic() + seconds)
+            self.limits[limit] = (threading.get_ident(), max(1, round(seconds / _TICK)))
             if self.thread is None:
                 self.thread = threading.Thread(target=self.look, name="time limits", daemon=True)
                 self.thread.start()
@@ -56,11 +59,12 @@ class _Watch:
             with self.changed:
                 while not self.limits:
                     self.changed.wait()
-                for limit, (thread, end) in list(self.limits.items()):
-                    if time.monotonic() > end:
+                for limit, (thread, left) in list(self.limits.items()):
+                    self.limits[limit] = (thread, left - 1)
+                    if left < 0:
                         del self.limits[limit]
                         _interrupt(thread, _Late)
-            time.sleep(0.1)
+            time.sleep(_TICK)
 
 
 _watch = _Watch()

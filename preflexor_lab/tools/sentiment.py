@@ -280,7 +280,8 @@ def _load_classifier(path: str | Path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(str(path), output_loading_info=True)
+        safe = dict(use_safetensors=True)  # a pickle can run code: load such a model yourself, and pass it
+        model, info = AutoModelForSequenceClassification.from_pretrained(str(path), output_loading_info=True, **safe)
         tokenizer = AutoTokenizer.from_pretrained(str(path))
     except (OSError, ValueError) as e:
         message = str(e).strip().splitlines()[0]
