@@ -54,6 +54,11 @@ class Source:
             self.tokenizer = open_tokenizer(recipe.model, recipe.trust_remote_code)
 
     @property
+    def answer_tokens(self) -> int:
+        "Tokens that the evaluation lets a model write."
+        return self.recipe.eval.max_new_tokens
+
+    @property
     def chats(self) -> bool:
         "Whether the model is asked in a chat template."
         return bool(getattr(self.tokenizer, "chat_template", None))

@@ -184,7 +184,7 @@ def warn_of_format(self: EvaluatedStage, result: EvalResult) -> None:
     if opened >= 0.5:
         why = (
             f"{opened:.0%} open it and are at their end before it is closed; a higher eval.max_new_tokens"
-            f" (now {self.recipe.eval.max_new_tokens}), or shorter thinking in the texts that are trained, may help"
+            f" (now {self.task.answer_tokens}), or shorter thinking in the texts that are trained, may help"
         )
     found = f"only {rate:.0%} of held-out answers open and close their thinking"
     logger.warning("stage %s: %s: %s", self.label, found, why)
@@ -270,13 +270,13 @@ def write_pairs(self: TrainedStage, pairs: list[Pair], context: Context):
     self.pairs_file.parent.mkdir(exist_ok=True)
     to_jsonl(pairs, self.pairs_file)
     sizes = sorted(map(len, context.tokenizer([p.chosen for p in pairs])["input_ids"])) if pairs else [0]
-    if (middle := sizes[len(sizes) // 2]) > self.recipe.eval.max_new_tokens:
+    if (middle := sizes[len(sizes) // 2]) > self.task.answer_tokens:
         logger.warning(
             "stage %s trains on completions of %d tokens in the median, and the evaluation ends after"
             " eval.max_new_tokens=%d: an answer of that form would be cut off",
             self.label,
             middle,
-            self.recipe.eval.max_new_tokens,
+            self.task.answer_tokens,
         )
 
 # %% ../../nbs/11_recipes/03_evaluated_stages.ipynb #asitis2
