@@ -69,6 +69,7 @@ class Source:
         return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
 
 
+# %% ../../nbs/11_recipes/02_sources.ipynb #22051ab4
 class QuestionSource(Source):
     "Base of the sources that ask questions about an index; subclasses fill `index`, `teacher` and `test`."
 
