@@ -68,7 +68,6 @@ class Source:
         j = self.recipe.judge
         return RewardConfig(j.prompt or JUDGE_PROMPT, j.pattern, chat=self.chats)
 
-
 # %% ../../nbs/11_recipes/02_sources.ipynb #22051ab4
 class QuestionSource(Source):
     "Base of the sources that ask questions about an index; subclasses fill `index`, `teacher` and `test`."
