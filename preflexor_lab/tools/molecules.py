@@ -345,9 +345,7 @@ class Molecule:
         targets: Mapping | None = None,  # property -> (low, high), a count or a formula; those of the item go first
         match: str = "",  # "canonical" or "inchi": the molecule must equal the reference; "" asks for none
         references: Mapping[str, str] | None = None,  # prompt -> SMILES, for calls without an item; else `item.answer`
-        allow: Sequence[
-            str
-        ] = (),  # of "fragments" (joined by '.'), "charge", "radicals"; beside those that targets name
+        allow: Sequence[str] = (),  # of "fragments" (joined by '.'), "charge" and "radicals"; targets allow theirs
         validity: float = 0.5,  # share of the score for being a molecule, when something else is required too
         longest: int = 1000,  # characters of a SMILES that is still read
         characters: int = MAX_RESPONSE_CHARS,  # longest response that is judged
