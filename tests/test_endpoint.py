@@ -309,16 +309,22 @@ REFUSED_BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED_BODIES)
-def test_a_body_without_an_answer(name):
-    step, words, requests = REFUSED_BODIES[name]
+def the_odd_one(step):
+    "The row between two good ones, which the server answers with `step`, and how many requests it saw."
     with BadServer(lambda body: step if body["messages"][0]["content"] == "odd" else ok("yes")) as server:
         rows = engine(server, max_retries=1, concurrency=1).generate(["before", "odd", "after"])
         assert [row[0].text for row in rows] == ["yes", "", "yes"]
         done = rows[1][0]
-        assert done.failed and words in done.error and "\n" not in done.error and len(done.error) < 500
-        assert ("given up after 2 tries" in done.error) == (requests == 2)
-        assert len(server.seen) == 2 + requests
+        return done, len(server.seen)
+
+
+@pytest.mark.parametrize("name", REFUSED_BODIES)
+def test_a_body_without_an_answer(name):
+    step, words, requests = REFUSED_BODIES[name]
+    done, seen = the_odd_one(step)
+    assert done.failed and words in done.error and "\n" not in done.error and len(done.error) < 500
+    assert ("given up after 2 tries" in done.error) == (requests == 2)
+    assert seen == 2 + requests
 
 
 OPENED = f"<|thinking|>\n{THOUGHT}\n<|/thinking|>\n\n{REPLY}"
@@ -556,12 +562,9 @@ STATUSES = {
 @pytest.mark.parametrize("name", STATUSES)
 def test_a_status_of_one_prompt(name):
     step, words, requests = STATUSES[name]
-    with BadServer(lambda body: step if body["messages"][0]["content"] == "odd" else ok("yes")) as server:
-        rows = engine(server, max_retries=1, concurrency=1).generate(["before", "odd", "after"])
-        assert [row[0].text for row in rows] == ["yes", "", "yes"]
-        done = rows[1][0]
-        assert words in done.error and "pw" not in done.error
-        assert len(server.seen) == 2 + (4 if name == "in circles" else requests)
+    done, seen = the_odd_one(step)
+    assert words in done.error and "pw" not in done.error
+    assert seen == 2 + (4 if name == "in circles" else requests)
 
 
 @pytest.mark.parametrize(

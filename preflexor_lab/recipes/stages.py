@@ -269,7 +269,7 @@ def write_pairs(self: TrainedStage, pairs: list[Pair], context: Context):
     "Keep the pairs, and say when an answer of their length would be cut off in the evaluation."
     self.pairs_file.parent.mkdir(exist_ok=True)
     to_jsonl(pairs, self.pairs_file)
-    sizes = sorted(map(len, context.tokenizer([p.chosen for p in pairs])["input_ids"])) if pairs else [0]
+    sizes = sorted(count_tokens(context.tokenizer, [("", p.chosen) for p in pairs])) or [0]
     if (middle := sizes[len(sizes) // 2]) > self.task.answer_tokens:
         logger.warning(
             "stage %s trains on completions of %d tokens in the median, and the evaluation ends after"
